@@ -423,7 +423,12 @@ class Site:
         if self.settings.tells_slack and self.settings.slack_url is not None:
             from squash_api.delivery.slack import SlackTeller
 
-            yield SlackTeller(*sources, url=self.settings.slack_url, squash_url=self.settings.url)
+            yield SlackTeller(
+                *sources,
+                url=self.settings.slack_url,
+                squash_url=self.settings.url,
+                links=self.links,
+            )
         if self.settings.tells_github and self.settings.github_token is not None:
             from squash_api.delivery.github import GitHubTeller
 
@@ -467,6 +472,7 @@ class Site:
             self.deriver,
             self.definitions.in_force,
             squash_url=self.settings.url,
+            links=self.links,
         )
         return [
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)

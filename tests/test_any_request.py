@@ -39,7 +39,7 @@ LABELS = [
     f"{method.upper()} {path}" for path, methods in COMMITTED["paths"].items() for method in methods
 ]
 # Where a page posts a form, which is nothing for programs.
-FORMS = {"/users"}
+FORMS = {"/users", "/alerts", "/alert/{alert_id}"}
 STRANGERS = {"nobody", "stranger"}
 # What the record has. Of users, those whom nobody needs afterwards.
 KNOWN = {

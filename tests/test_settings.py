@@ -406,3 +406,21 @@ def test_artifact_hosts_are_names_with_or_without_port(
 )
 def test_what_is_no_artifact_host_is_refused(text: str) -> None:
     assert refusal(artifact_hosts=text).startswith("SQUASH_ARTIFACT_HOSTS")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("2m", 120), ("0", 0), ("0.5", 0.5)]
+)
+def test_the_quiet_of_alerts_may_have_a_unit(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    monkeypatch.setenv("SQUASH_ALERT_QUIET", text)
+    assert load_settings().alert_quiet == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "2h", "s", "3601", "nan"])
+def test_a_quiet_that_is_none_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SQUASH_ALERT_QUIET", text)
+    assert "SQUASH_ALERT_QUIET" in refusal()

@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from squash_api.judging.alert_texts import Link, Message
 from squash_api.settings import Settings
 
 PARAMETER = "t"
@@ -17,6 +19,9 @@ PARAMETER = "t"
 
 DAYS = 7
 """So long, and up to a day longer, a link is good."""
+
+ALERTS = "/alert"
+"""What the addresses below the public root begin with that messages sign."""
 
 _DAY_S = 86_400
 _LONGEST = 100
@@ -44,21 +49,37 @@ class Links:
             return address
         ends_at = (int(self._clock()) // _DAY_S + DAYS + 1) * _DAY_S
         text = f"{ends_at}.{_signature(self._secrets[0], address, ends_at)}"
-        return f"{address}{'&' if '?' in address else '?'}{PARAMETER}={text}"
+        return f"{address}{_mark(address)}{PARAMETER}={text}"
+
+    def in_message(self, message: Message, root: str) -> Message:
+        """Sign the links of a message that lead to alerts; `root` is the public root."""
+        return replace(message, links=tuple(self._signed(link, root) for link in message.links))
+
+    def _signed(self, link: Link, root: str) -> Link:
+        if link.url is None or not link.url.startswith(f"{root}{ALERTS}"):
+            return link
+        return Link(link.text, root + self.sign(link.url.removeprefix(root)))
 
     def opens(self, address: str) -> bool:
         """Return whether an address, as somebody has sent it, is signed, and not too old."""
-        path, found, text = address.rpartition(f"{PARAMETER}=")
+        start, found, text = address.rpartition(f"{PARAMETER}=")
+        path, mark = start[:-1], start[-1:]
         end, _, given = text.partition(".")
-        if not found or path[-1:] not in {"?", "&"} or len(text) > _LONGEST or not end.isdecimal():
+        is_whole = bool(found) and mark == _mark(path) and len(text) <= _LONGEST
+        if not is_whole or not (end.isascii() and end.isdecimal()):
             return False
         is_known = any(
             hmac.compare_digest(
-                _signature(secret, path[:-1], int(end)).encode(), given.encode(errors="replace")
+                _signature(secret, path, int(end)).encode(), given.encode(errors="replace")
             )
             for secret in self._secrets
         )
         return is_known and self._clock() < int(end)
+
+
+def _mark(address: str) -> str:
+    """Return what a further parameter of an address begins with."""
+    return "&" if "?" in address else "?"
 
 
 def _signature(secret: bytes, address: str, ends_at: int) -> str:

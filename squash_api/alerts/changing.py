@@ -83,7 +83,7 @@ class Changes:
                     self._resolve(row, item)
             elif row is not None:
                 self._change(row, item)
-            elif item.may_open:
+            elif item.may_open and not self._is_put_aside(item):
                 self._open(item)
 
     def end(self, rows: Iterable[AlertRow], *, why: str) -> None:
@@ -107,17 +107,17 @@ class Changes:
         add_events(self._connection, self._events)
         self._groups.close()
 
+    def _is_put_aside(self, item: Present) -> bool:
+        """Return whether somebody has resolved that it is late, and nothing has come since."""
+        job_id = None if item.speaking is None else item.speaking.job_id
+        key = item.key
+        return key.branch.startswith(LATE) and is_put_aside(
+            self._connection, key.metric, key.branch, dict(key.tags), job_id
+        )
+
     def _open(self, item: Present) -> None:
         tags = dict(item.key.tags)
         speaking = item.speaking
-        if item.key.branch.startswith(LATE) and is_put_aside(
-            self._connection,
-            item.key.metric,
-            item.key.branch,
-            tags,
-            None if speaking is None else speaking.job_id,
-        ):
-            return
         silence = silencing(self._silences, item.key.metric, tags)
         run = None
         if speaking is not None and speaking.run_id is not None:

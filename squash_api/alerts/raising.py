@@ -24,7 +24,7 @@ from squash_api.alerts.grouping import complete_groups, due_ns
 from squash_api.alerts.lateness import Lateness
 from squash_api.alerts.touched import Touched
 from squash_api.definitions.in_force import DefinitionsInForce
-from squash_api.delivery.reader import BackOff, Loop, Wait
+from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
 from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_texts import LATE
 from squash_api.record.alerts import (
@@ -40,9 +40,12 @@ from squash_api.record.silences import active_silences
 _RULES = "alerts_rules"
 _MOST_CHANGES = 500
 _MOST_METRICS = 20
+# Time is kept however much there is to follow.
+_MOST_ROUNDS = 50
+_BREATH_S = 0.005
 _PAUSE_S = 0.25
 _POLL_S = 1.0
-_LATE_S = 30.0
+_LATE_NS = 30 * NS
 _DAY_NS = 86_400 * NS
 
 _log = structlog.get_logger(__name__)
@@ -132,10 +135,15 @@ class Raising(Loop):
     def step(self) -> Wait:
         """Follow some of what has changed; then what time has brought."""
         is_first = self._late_at_ns == 0 and self._is_old()
-        while self._follow() and not self.is_stopping():
-            self.pause(0.0)
+        rounds = 0
+        while (has_more := self._follow()) and rounds < _MOST_ROUNDS and not self.is_stopping():
+            rounds += 1
+            # After a long pause there is much to follow, and others have work to do.
+            self.pause(_BREATH_S)
         self._watch_lateness(is_first=is_first)
         due_s = self._keep_time()
+        if has_more:
+            return NO_WAIT
         return Wait(min(_PAUSE_S, due_s), min(_POLL_S, due_s))
 
     def _follow(self) -> bool:
@@ -186,8 +194,10 @@ class Raising(Loop):
             ended += gone
         some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
-        rows = {Key.of(row): row for row in self._living.values()}
-        present = evaluator.present(view, series, rows, now_ns=now_ns) if series else []
+        present: list[Present] = []
+        if series:
+            rows = {Key.of(row): row for row in self._living.values()}
+            present = evaluator.present(view, series, rows, now_ns=now_ns)
         return _Round(before, after, present, ended, rules)
 
     def _plan(self, view: View) -> Evaluator:
@@ -280,9 +290,10 @@ class Raising(Loop):
         At the first start what is late is found, as what is broken.
         """
         now_ns = self._clock()
-        if self._late_at_ns - now_ns >= 0:
+        # A clock that was ahead must not keep it from looking.
+        if 0 < self._late_at_ns - now_ns <= _LATE_NS:
             return
-        self._late_at_ns = now_ns + int(_LATE_S * NS)
+        self._late_at_ns = now_ns + _LATE_NS
         with self._reader.view() as view:
             self._learn_alerts(view)
         living = {Key.of(row): row for row in self._living.values() if row.branch.startswith(LATE)}

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -40,6 +40,7 @@ MOST_ALERTS = 5000
 """So many alerts at most are listed on a page, the newest."""
 
 _MOST_SIMILAR = 10
+_MOST_LIVING = 500
 # A run may have several jobs of a series.
 _MOST_ENTRIES = 200
 _MOST_TAGS = 20
@@ -92,6 +93,16 @@ class Alerts:
             for number, some in by_group.items()
         ]
         return sorted(found, key=lambda item: item.order)
+
+    def living_of(self, metric: str, tags: Mapping[str, str]) -> list[Seen]:
+        """Return the living alerts of a metric that no tag here excludes, worst first."""
+        found = self.find(Which(states=(OPEN, ACKNOWLEDGED), metric=metric), limit=_MOST_LIVING)
+        return _worst_first(
+            item
+            for item in found
+            if item.row.metric == metric
+            and all(item.row.tags.get(name, text) == text for name, text in tags.items())
+        )
 
     def of_jobs(self, job_ids: Iterable[int]) -> list[Seen]:
         """Return the alerts that jobs have opened or that live because of them, worst first."""

@@ -43,6 +43,7 @@ from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
 from squash_api.index.derived import derived_through
+from squash_api.index.newest import combination_of
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.client import InfluxError, Rejected, deliver
@@ -135,6 +136,7 @@ class KapacitorOutlet(Outlet):
         self._reader = sources.reader
         self._definitions = sources.definitions
         self._squash_url = sources.squash_url
+        self._links = sources.links
         self._clock = clock
         self._seen: _Seen | None = None
         self._look_at_s = self._process_at_s = 0.0
@@ -373,11 +375,20 @@ class KapacitorOutlet(Outlet):
                 self._by_value,
                 self._squash_url,
                 self._clock(),
+                self._links,
             ),
             is_everything=VERDICT_TASK in told.metrics,
             raised={name: topic for name, (_, topic) in raised.items()},
         )
         told.verdicts = verdicts
+        for item in verdicts.put_aside:
+            branch = plan.branch(item.metric, item.branch)
+            if branch is not None and branch.is_tick:
+                place = branch.grouping, combination_of(item.tags, branch.per)
+                gone = Gone(
+                    item.metric, *place, has_old=item.time_ns is not None, branch=branch.key
+                )
+                told.lines.append(self._gone(gone, plan, self._clock()))
         told.lines += [_Line(line, VERDICT) for line in verdicts.lines]
         told.named |= {VERDICT_TASK} if verdicts.lines else set()
         told.has_more |= verdicts.has_more
@@ -522,13 +533,20 @@ class KapacitorOutlet(Outlet):
             else:
                 fields[term.name] = term.example
         is_only = len(plan.groupings(item.metric)) == 1
-        elsewhere = self._by_value.branches_without(plan, item.metric, tags, (item.grouping,))
+        elsewhere = {
+            *self._by_value.branches_without(plan, item.metric, tags, (item.grouping,)),
+            *(
+                each.key
+                for each in plan.branches(item.metric)
+                if item.branch not in (None, each.key)
+            ),
+        }
         text = gone_line(
             item.metric,
             tags,
             fields,
             speaks_for=None if is_only else item.grouping.key,
-            not_for=" ".join(elsewhere) or None,
+            not_for=" ".join(sorted(elsewhere)) or None,
             time_ns=now_ns,
             has_old=item.has_old,
         )

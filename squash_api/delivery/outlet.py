@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 import structlog
 
+from squash_api.accounts.links import Links
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.errors import RecordUnavailableError, with_runbook
@@ -72,13 +73,17 @@ class HeldUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What outlets read. `squash_url` is the public root of the service, for links to jobs."""
+    """What outlets read. `squash_url` is the public root of the service, for links to jobs.
+
+    `links` sign those to alerts, if they are to be signed.
+    """
 
     record: Record
     reader: Reader
     deriver: Deriver
     definitions: DefinitionsInForce
     squash_url: str
+    links: Links | None = None
 
 
 class Outlet(Loop):

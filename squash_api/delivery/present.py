@@ -142,12 +142,16 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A series that has no value to alert on any more; `has_old` tells whether it has old ones."""
+    """A series that has no value to alert on any more; `has_old` tells whether it has old ones.
+
+    It may be told to one branch alone, by its key.
+    """
 
     metric: str
     grouping: Grouping
     combination: Combination
     has_old: bool = False
+    branch: str | None = None
 
 
 @dataclass(slots=True)

@@ -10,8 +10,10 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -34,6 +36,7 @@ MOST_BYTES = 1_000_000
 
 _CONNECT_S, _READ_S = 5.0, 10.0
 _MOST_ANSWERED = 160
+_LONGEST_PAUSE_S = 3_600.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _Address = IPv4Address | IPv6Address
@@ -68,8 +71,14 @@ class Answer:
 
         None if it does not say.
         """
-        text = self.headers.get("retry-after", "")
-        return min(float(text), 3_600.0) if text.isascii() and text.isdigit() else None
+        text = self.headers.get("retry-after", "").strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text), _LONGEST_PAUSE_S)
+        try:
+            wait_s = parsedate_to_datetime(text).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
+        return min(max(wait_s, 0.0), _LONGEST_PAUSE_S)
 
 
 class Sender:

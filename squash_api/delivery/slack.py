@@ -12,6 +12,7 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
+from squash_api.accounts.links import Links
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.delivery.sending import Answer, Sender, SendingError
 from squash_api.delivery.teller import PauseError, Teller, refusal
@@ -57,6 +58,7 @@ class SlackTeller(Teller):
         *,
         url: SecretStr,
         squash_url: str,
+        links: Links | None = None,
         **other: Any,
     ) -> None:
         super().__init__(record, reader, **other)
@@ -64,6 +66,7 @@ class SlackTeller(Teller):
         self._schema = schema
         self._url = url
         self._squash_url = squash_url
+        self._links = links
         self._seen: Seen | None = None
 
     def first_cursor(self, view: View) -> Mapping[str, Any]:
@@ -77,6 +80,12 @@ class SlackTeller(Teller):
         with self._reader.view() as view:
             return look(view, now_ns=self._clock()) != self._seen
 
+    def _words(self, view: View, news: News, snapshot: Snapshot) -> Message:
+        message = words_of(view, news, snapshot, root=self._squash_url)
+        if self._links is None:
+            return message
+        return self._links.in_message(message, self._squash_url)
+
     async def tell(self, receiver: Receiver) -> None:
         """Send a message for each group that has changed."""
         cursor = Cursor.read(receiver.cursor)
@@ -85,7 +94,7 @@ class SlackTeller(Teller):
             seen = look(view, now_ns=self._clock())
             news, moved = news_of_groups(view, cursor, _hears, now_ns=self._clock())
             some = news[:_MOST_AT_ONCE]
-            messages = [words_of(view, item, snapshot, root=self._squash_url) for item in some]
+            messages = [self._words(view, item, snapshot) for item in some]
         told = dict(cursor.told)
         async with Sender() as sender:
             for item, message in zip(some, messages, strict=True):

@@ -8,6 +8,7 @@ counts for nobody while it is on trial or silenced; when its silence ends it is 
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
@@ -141,33 +142,20 @@ def news_of_groups(
     changed = {item.group_id for item in rows}
     # What was broken when the record got alerts is no news, but what becomes of it is.
     found_at_start = {item.group_id for item in rows if "found" in item.key}
-    living = {item.group_id for item in view.ask(living_alerts)}
-    gathering = {item.group_id for item in view.ask(gathering_groups)}
-    wanted = (changed | living | cursor.told.keys()) - gathering
-    silences = view.ask(active_silences, now_ns=now_ns)
-    by_group: dict[int, list[AlertRow]] = {}
-    for item in view.ask(alerts_of_groups, wanted):
-        by_group.setdefault(item.group_id, [])
-        if is_told(item, silences) and hears(item):
-            by_group[item.group_id].append(item)
+    by_group = _heard(view, changed | cursor.told.keys(), hears, now_ns=now_ns)
     told, found = dict(cursor.told), []
     for group_id, alerts in sorted(by_group.items()):
-        if alerts:
-            before = told.pop(group_id, 0)
-            if group_id in found_at_start and not before:
-                before = max(item.severity for item in alerts)
-                if not before:
-                    continue
-            is_late = is_told_late and group_id in changed
-            events, severity = _changes(alerts, before, least=least, is_told_late=is_late)
-            if severity:
-                told[group_id] = severity
-            found += [(event, group_id, alerts, before) for event in events]
+        before = told.pop(group_id, 0)
+        if group_id in found_at_start and not before:
+            before = max(item.severity for item in alerts)
+            if not before:
+                continue
+        is_late = is_told_late and group_id in changed
+        events, severity = _changes(alerts, before, least=least, is_told_late=is_late)
+        if severity:
+            told[group_id] = severity
+        found += [(event, group_id, alerts, before) for event in events]
     groups = {group_id: _group(view, group_id) for _, group_id, _, _ in found}
-    # What was open before anybody looked is nothing that has happened; its end is.
-    found = [
-        each for each in found if each[0] not in _OPENINGS or not groups[each[1]].key.get("found")
-    ]
     news = [
         News(event, groups[group_id], alerts, _time_of(event, alerts, now_ns), before)
         for event, group_id, alerts, before in found
@@ -225,6 +213,20 @@ def words_of(view: View, news: News, snapshot: Snapshot, *, root: str) -> Messag
         told=news.told,
         notes=[f"{', '.join(names)} has{which or ' it'}"] if names else [],
     )
+
+
+def _heard(
+    view: View, group_ids: AbstractSet[int], hears: Hears, *, now_ns: int
+) -> dict[int, list[AlertRow]]:
+    """Return what is heard of these groups, and of the living ones, if they are complete."""
+    living = {item.group_id for item in view.ask(living_alerts)}
+    gathering = {item.group_id for item in view.ask(gathering_groups)}
+    silences = view.ask(active_silences, now_ns=now_ns)
+    found: dict[int, list[AlertRow]] = {}
+    for item in view.ask(alerts_of_groups, (group_ids | living) - gathering):
+        if is_told(item, silences) and hears(item):
+            found.setdefault(item.group_id, []).append(item)
+    return found
 
 
 def _changes(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Self
 
+from squash_api.accounts.links import Links
 from squash_api.definitions.in_force import Snapshot
 from squash_api.delivery.present import Plan
 from squash_api.generate.kapacitor.channels import topic_of
@@ -32,11 +33,13 @@ from squash_api.judging.alert_texts import (
 from squash_api.judging.alerts import PER_JOB, Group
 from squash_api.judging.limits import limits_of
 from squash_api.record.alerts import (
+    RESOLVED,
     AlertRow,
     GroupRow,
     alerts_of_groups,
     get_group,
     groups_after,
+    is_put_aside,
     living_alerts,
     newest_alert_version,
 )
@@ -98,12 +101,16 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Lines to be sent, what is to be kept before, so that they can be sent again, and after."""
+    """Lines to be sent, what is to be kept before, so that they can be sent again, and after.
+
+    `put_aside` are alerts that it is told of by values, and that somebody has resolved by hand.
+    """
 
     lines: Sequence[str]
     before: Told
     after: Told
     has_more: bool = False
+    put_aside: Sequence[AlertRow] = ()
 
     @property
     def is_numbering(self) -> bool:
@@ -185,13 +192,17 @@ class ByValue:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What verdicts are made from beside alerts; `root` is the public root of the service."""
+    """What verdicts are made from beside alerts; `root` is the public root of the service.
+
+    `links` sign those to alerts, if they are to be signed.
+    """
 
     plan: Plan
     snapshot: Snapshot
     by_value: ByValue
     root: str
     now_ns: int
+    links: Links | None = None
 
 
 def verdicts_on_groups(
@@ -216,9 +227,14 @@ def verdicts_on_groups(
     """
     rows, version, has_more = _wanted(view, told, is_everything=is_everything)
     by_group: dict[int, list[AlertRow]] = {row.group_id: [] for row in rows}
+    put_aside = []
     for item in view.ask(alerts_of_groups, by_group):
         if item.group_id in told.groups or _is_for_verdicts(item, around):
             by_group[item.group_id].append(item)
+        elif item.state == RESOLVED and view.ask(
+            is_put_aside, item.metric, item.branch, item.tags, item.job_id
+        ):
+            put_aside.append(item)
     before, after = dict(told.groups), dict(told.groups)
     lines = []
     for row in rows:
@@ -239,7 +255,7 @@ def verdicts_on_groups(
             after.pop(row.group_id, None)
     lines += _ends(raised or {}, after, told.sender, around.now_ns)
     return Verdicts(
-        lines, replace(told, groups=before), Told(told.sender, version, after), has_more
+        lines, replace(told, groups=before), Told(told.sender, version, after), has_more, put_aside
     )
 
 
@@ -366,6 +382,8 @@ def _line(
     message = message_about(
         view, row, heard, around.snapshot, root=around.root, told=known.severity
     )
+    if around.links is not None:
+        message = around.links.in_message(message, around.root)
     tags = dict(living[0].tags) if len(living) == 1 else row.key.get("tags") or {}
     link = next((item.url for item in message.links if _is_own(item, around.root)), None)
     return _verdict_line(

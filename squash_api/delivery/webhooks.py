@@ -59,6 +59,7 @@ from squash_api.record.webhooks import (
     due_deliveries,
     due_webhooks,
     is_free,
+    last_refused,
     mark_tried,
     move_cursor,
     prune_deliveries,
@@ -206,6 +207,15 @@ class Courier:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """What there is to be told: what news of alerts depend on, and the newest job and refusal."""
+
+    alerts: Seen
+    jobs: int
+    refused: int
+
+
 class Webhooks(Loop):
     """Writes down what each webhook is to be told, and has it sent."""
 
@@ -247,9 +257,11 @@ class Webhooks(Loop):
         """Write down what is new, and begin to send what is due."""
         with self._record.read() as connection:
             known = webhooks(connection)
+        fresh = self._fresh() if known else None
         for receiver in known:
             try:
-                self._write_down(receiver)
+                if fresh is not None and self._has_news(receiver, fresh):
+                    self._write_down(receiver, fresh)
             except Exception as error:  # noqa: BLE001  one must not hold up the others
                 self.failed(error)
         self._send(known)
@@ -284,7 +296,23 @@ class Webhooks(Loop):
         except Exception as error:  # noqa: BLE001  the claim ends by itself, then it is tried again
             self.failed(error)
 
-    def _write_down(self, receiver: Receiver) -> None:
+    def _fresh(self) -> _Fresh:
+        with self._reader.view() as view:
+            return _Fresh(
+                look(view, now_ns=self._clock()), view.ask(derived_through), view.ask(last_refused)
+            )
+
+    def _has_news(self, receiver: Receiver, fresh: _Fresh) -> bool:
+        """Tell whether there may be something new for a webhook, which mostly there is not."""
+        cursor, wanted = Cursor.read(receiver.cursor), set(receiver.events)
+        is_seen = fresh.alerts == self._seen.get(receiver.receiver_id)
+        return (
+            (not is_seen and bool(wanted & ALERT_EVENTS))
+            or (JOB_ACCEPTED in wanted and cursor.job < fresh.jobs)
+            or (JOB_QUARANTINED in wanted and cursor.refused < fresh.refused)
+        )
+
+    def _write_down(self, receiver: Receiver, fresh: _Fresh) -> None:
         cursor, filters = Cursor.read(receiver.cursor), Filters.of(receiver.filters)
         wanted, now_ns = set(receiver.events), self._clock()
         bodies: list[tuple[str, str]] = []
@@ -292,8 +320,7 @@ class Webhooks(Loop):
         with self._reader.view() as view:
             if view.ask(count_waiting, receiver.receiver_id) >= _MOST_WAITING:
                 return
-            seen = look(view, now_ns=now_ns)
-            if wanted & ALERT_EVENTS and seen != self._seen.get(receiver.receiver_id):
+            if wanted & ALERT_EVENTS and fresh.alerts != self._seen.get(receiver.receiver_id):
                 news, moved = self._news(view, moved, filters, now_ns)
                 bodies += [self._of_news(view, item) for item in news if item.event in wanted]
             if JOB_ACCEPTED in wanted:
@@ -307,7 +334,7 @@ class Webhooks(Loop):
         ):
             # Another process was faster.
             return
-        self._seen[receiver.receiver_id] = seen
+        self._seen[receiver.receiver_id] = fresh.alerts
 
     def _news(
         self, view: View, cursor: Cursor, filters: Filters, now_ns: int

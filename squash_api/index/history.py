@@ -5,6 +5,7 @@ A series is given by the sets of tags that its jobs have, and what else these mu
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -23,6 +24,9 @@ _PAGE = 100
 _LAST_NS = 2**63 - 1
 # A query of one set has them in order from an index; of many sets it sorts what it finds.
 _MOST_APART = 16
+# A metric that fewer jobs name than these, among more than those, is looked for by its name.
+_FEW_VALUES = 2_000
+_MANY_JOBS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,10 @@ def history_of(
     suits
         Only entries of jobs with a suitable context.
     """
-    parts = [[number] for number in tag_sets]
-    if len(parts) > _MOST_APART:
-        parts = list(in_chunks(tag_sets))
-    found = merge(
-        *(_entries(view, metric_id, part, through_ns) for part in parts),
-        key=lambda item: -item.time_ns,
-    )
+    if view.ask(_is_rare, metric_id, tag_sets):
+        found = _all_entries(view, metric_id, set(tag_sets), through_ns)
+    else:
+        found = _merged_entries(view, metric_id, tag_sets, through_ns)
     if suits is None:
         yield from found
         return
@@ -80,6 +81,41 @@ def history_of(
                 yield item
 
 
+def _is_rare(connection: Connection, metric_id: int, tag_sets: Sequence[int]) -> bool:
+    """Tell whether few jobs name a metric, and any of these sets has very many jobs.
+
+    Then nearly all of those would be looked at in vain.
+    """
+    of_metric = {"metric": metric_id, "offset": _FEW_VALUES}
+    if connection.execute(_VALUE_AT, of_metric).one_or_none() is not None:
+        return False
+    return any(
+        connection.execute(_JOB_AT, {"wanted": number, "offset": _MANY_JOBS}).one_or_none()
+        for number in tag_sets
+    )
+
+
+def _all_entries(
+    view: View, metric_id: int, tag_sets: AbstractSet[int], through_ns: int
+) -> Iterator[Entry]:
+    """Yield the entries of a metric that few jobs name, all of which are read."""
+    rows = view.ask(_page, _OF_METRIC, {"metric": metric_id})
+    some = [row for row in rows if row.tag_set_id in tag_sets and row.time_ns <= through_ns]
+    yield from _made(view, sorted(some, key=lambda row: -row.time_ns))
+
+
+def _merged_entries(
+    view: View, metric_id: int, tag_sets: Sequence[int], through_ns: int
+) -> Iterator[Entry]:
+    parts = [[number] for number in tag_sets]
+    if len(parts) > _MOST_APART:
+        parts = list(in_chunks(tag_sets))
+    return merge(
+        *(_entries(view, metric_id, part, through_ns) for part in parts),
+        key=lambda item: -item.time_ns,
+    )
+
+
 def _entries(
     view: View, metric_id: int, tag_sets: Sequence[int], through_ns: int
 ) -> Iterator[Entry]:
@@ -88,21 +124,25 @@ def _entries(
     while True:
         wanted: Any = {"metric": metric_id, "wanted": sets, "through": through_ns, "limit": size}
         rows = view.ask(_page, query, wanted)
-        tags = view.contexts.tags({row.tag_set_id for row in rows})
-        for row in rows:
-            pipeline = tags[row.tag_set_id].get("pipeline")
-            yield Entry(row.job_id, row.time_ns, pipeline, row.run_id, row.value)
+        yield from _made(view, rows)
         if len(rows) < size:
             return
         # No two jobs share a time.
         through_ns, size = rows[-1].time_ns - 1, _PAGE
 
 
+def _made(view: View, rows: Sequence[Any]) -> Iterator[Entry]:
+    tags = view.contexts.tags({row.tag_set_id for row in rows})
+    for row in rows:
+        pipeline = tags[row.tag_set_id].get("pipeline")
+        yield Entry(row.job_id, row.time_ns, pipeline, row.run_id, row.value)
+
+
 def _page(connection: Connection, query: Select[Any], wanted: Any) -> Sequence[Any]:
     return connection.execute(query, wanted).all()
 
 
-_ENTRIES = (
+_OF_METRIC = (
     select(
         job_context.c.job_id,
         job_context.c.time_ns,
@@ -111,12 +151,26 @@ _ENTRIES = (
         measurement.c.value,
     )
     .select_from(job_context.join(measurement, measurement.c.job_id == job_context.c.job_id))
-    .where(
-        measurement.c.metric_id == bindparam("metric"),
-        job_context.c.time_ns <= bindparam("through"),
-    )
+    .where(measurement.c.metric_id == bindparam("metric"))
+)
+_ENTRIES = (
+    _OF_METRIC.where(job_context.c.time_ns <= bindparam("through"))
     .order_by(job_context.c.time_ns.desc())
     .limit(bindparam("limit"))
 )
 _OF_SET = _ENTRIES.where(job_context.c.tag_set_id == bindparam("wanted"))
 _OF_SETS = _ENTRIES.where(is_wanted(job_context.c.tag_set_id))
+_VALUE_AT = (
+    select(measurement.c.job_id)
+    .where(measurement.c.metric_id == bindparam("metric"))
+    .order_by(measurement.c.job_id)
+    .limit(1)
+    .offset(bindparam("offset"))
+)
+_JOB_AT = (
+    select(job_context.c.job_id)
+    .where(job_context.c.tag_set_id == bindparam("wanted"))
+    .order_by(job_context.c.time_ns)
+    .limit(1)
+    .offset(bindparam("offset"))
+)

@@ -180,7 +180,7 @@ def alert_line(alert: Alerted) -> str:
     if alert.value is None:
         return f"{name} has no value any more: its last one was deleted or withdrawn"
     shown = _most_broken(alert)[:1]
-    if not alert.severity and not _holds(shown, alert):
+    if not alert.severity and shown and not _holds(shown, alert):
         return f"{_limit_line(alert, shown[0])}: not raised any more"
     return _limit_line(alert, shown[0] if shown else None)
 
@@ -396,6 +396,8 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
     label = str(shown.get("specification", "")).rpartition(".")[2]
     criterion = shown_criterion(shown, shown.get("unit") or "")
     if criterion is not None and criterion.members:
+        if not alert.severity:
+            return criterion.words(plain_number, is_ascii=True) + (label and f" ({label})")
         named = f": {', '.join(shown['members'])}" if shown.get("members") else ""
         return f"{criterion.value_text(shown.get('value'))} broken{named}{label and f' ({label})'}"
     if criterion is None:

@@ -45,10 +45,11 @@ SHOWN: Mapping[str, Mapping[str, Any]] = {
 """What the page of alerts can be limited to; otherwise it shows what lives."""
 
 _SECTIONS = ("Needs a person", "Somebody has it", "Silenced", "On trial", "Resolved")
-_NAMES = ("state", "severity", "package", "metric", "tag", "since", "until", "group", "after")
+_NAMES = ("state", "severity", "package", "metric", "tag", "since", "group", "after")
 _LATELY = "7d"
 _MOST_LATELY = 200
 _MOST_GROUPS = 20
+_MOST_OVER = 10
 _PER_PAGE = 200
 # What people can mend by sending the form again.
 _MENDABLE = (AlertChangedError, ForbiddenError, InvalidInputError)
@@ -83,33 +84,10 @@ def _list(request: Request, *, error: SquashError | None = None) -> Response:
     site: Site = request.app.state.site
     choices = {"state": SHOWN, "severity": WORST_FIRST}
     asked = read_parameters(request, (*_NAMES, PARAMETER), choices=choices)
-    group_id = read_number(asked, "group", default=0) or None
-    before = read_number(asked, "after", default=0) or None
-    state = asked["state"]
-    lives = {"states": (OPEN, ACKNOWLEDGED)}
-    limited = {} if group_id else SHOWN[state] if state else lives
-    asked_for: dict[str, Any] = {
-        "severities": [asked["severity"]] if asked["severity"] else (),
-        "metric": asked["metric"],
-        "package": asked["package"],
-        "tags": [asked["tag"]] if asked["tag"] else (),
-        "since_ns": past_moment("since", asked["since"]),
-        "until_ns": past_moment("until", asked["until"]),
-    }
-    most = _PER_PAGE if state == "resolved" else MOST_ALERTS
-    which = which_of(**asked_for, **limited, group_id=group_id)
-    found = site.alerts.find(which, before=before, limit=most + 1)
-    seen = found[:most]
-    lately: Sequence[SeenGroup] = ()
-    if not state and not group_id and not before:
-        since_ns = asked_for["since_ns"] or past_moment("since", _LATELY)
-        past = which_of(**{**asked_for, "since_ns": since_ns}, **SHOWN["resolved"])
-        lately = site.alerts.groups(site.alerts.find(past, limit=_MOST_LATELY))
-    groups = site.alerts.groups(seen)
     now_ns = time.time_ns()
     with site.reader.view() as view:
         silences = view.ask(unfinished_silences, now_ns=now_ns)
-        over = view.ask(list_silences, limit=10, state="over", now_ns=now_ns)
+        over = view.ask(list_silences, limit=_MOST_OVER, state="over", now_ns=now_ns)
     return render(
         request,
         "alerts.html",
@@ -120,16 +98,7 @@ def _list(request: Request, *, error: SquashError | None = None) -> Response:
         states=list(SHOWN),
         levels=WORST_FIRST,
         packages=sorted({name.partition(".")[0] for name in site.metrics.now.by_name}),
-        is_group=group_id is not None,
-        sections=[
-            (title, rows)
-            for rank, title in enumerate(_SECTIONS)
-            if (rows := [item for item in groups if item.rank == rank])
-        ],
-        # Those of a group one by one.
-        alerts=[item for group in groups for item in group.alerts] if group_id else [],
-        lately=lately[:_MOST_GROUPS],
-        following=str(seen[-1].row.alert_id) if len(found) > most else None,
+        **_found(site, asked),
         silences=silences,
         over=over,
         now_ns=now_ns,
@@ -137,6 +106,42 @@ def _list(request: Request, *, error: SquashError | None = None) -> Response:
         level_of=level_of,
         limit_text=limit_text,
     )
+
+
+def _found(site: Site, asked: Mapping[str, str | None]) -> dict[str, Any]:
+    """Find what the page is to list: the alerts of one group, or groups by what they need."""
+    group_id = read_number(asked, "group", default=0) or None
+    before = read_number(asked, "after", default=0) or None
+    state = asked["state"]
+    wanted: dict[str, Any] = {
+        "severities": [asked["severity"]] if asked["severity"] else (),
+        "metric": asked["metric"],
+        "package": asked["package"],
+        "tags": [asked["tag"]] if asked["tag"] else (),
+        "since_ns": past_moment("since", asked["since"]),
+    }
+    lives = {"states": (OPEN, ACKNOWLEDGED)}
+    limited = {} if group_id else SHOWN[state] if state else lives
+    most = _PER_PAGE if state == "resolved" else MOST_ALERTS
+    which = which_of(**wanted, **limited, group_id=group_id)
+    found = site.alerts.find(which, before=before, limit=most + 1)
+    groups = site.alerts.groups(found[:most])
+    lately: Sequence[SeenGroup] = ()
+    if not state and not group_id and not before:
+        wanted["since_ns"] = wanted["since_ns"] or past_moment("since", _LATELY)
+        past = which_of(**wanted, **SHOWN["resolved"])
+        lately = site.alerts.groups(site.alerts.find(past, limit=_MOST_LATELY))
+    return {
+        "is_group": group_id is not None,
+        "alerts": [item for group in groups for item in group.alerts] if group_id else [],
+        "sections": [
+            (title, rows)
+            for rank, title in enumerate(_SECTIONS)
+            if (rows := [item for item in groups if item.rank == rank])
+        ],
+        "lately": lately[:_MOST_GROUPS],
+        "following": str(found[most - 1].row.alert_id) if len(found) > most else None,
+    }
 
 
 def _one(

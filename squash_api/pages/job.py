@@ -97,6 +97,7 @@ def _page(request: Request, job_id: int) -> Response:
         row=row,
         is_now=is_now,
         verdicts=verdicts,
+        alerts=site.alerts.of_jobs([job_id]),
         counts=count_states(item.word for item in verdicts if not item.is_trial),
         measurements=list(_measurements(row, job, verdicts, site.metrics)),
         context=context,

@@ -170,6 +170,7 @@ def metric_page(request: Request) -> Response:
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         last=last,
         shared=_shared(last),
+        alerts=site.alerts.living_of(name, view.tags),
         **_HOW_TO_SHOW,
     )
 

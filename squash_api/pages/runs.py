@@ -52,11 +52,13 @@ def run_page(request: Request) -> Response:
     is_now = given["specs"] == "now"
     limit = read_number(given, "limit", default=_JOBS, most=MAX_PAGE)
     run = read_run(request, Page(limit, given["after"]), is_now=is_now)
+    site: Site = request.app.state.site
     return render(
         request,
         "run.html",
         here="/runs",
         run=run,
+        alerts=site.alerts.of_jobs(member.job.job_id for member in run.members),
         path=run_path(run.pipeline, run.run_id),
         is_now=is_now,
         after=given["after"],

@@ -91,7 +91,7 @@ _SILENCE = body_of(
                 "description": "A metric or a package; default: every metric.",
             },
             "tags": {
-                "type": "object",
+                "type": ["object", "null"],
                 "additionalProperties": {"type": ["string", "number"]},
                 "description": "Only series that have all of these.",
             },

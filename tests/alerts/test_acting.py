@@ -15,7 +15,7 @@ from squash_api.errors import (
     MissingFieldError,
     NotFoundError,
 )
-from squash_api.record.alerts import AlertRow, change_alert, events_of, get_alert
+from squash_api.record.alerts import AlertRow, change_alert, events_of, get_alert, is_put_aside
 from squash_api.record.audit import Actor
 from squash_api.record.record import Connection
 from squash_api.record.silences import (
@@ -201,6 +201,34 @@ def test_the_alert_of_a_series_that_reports_no_more_is_resolved_by_hand(
         1,
         {"why": "by hand", "note": "taken out"},
     )
+
+
+def test_a_late_series_that_is_resolved_by_hand_is_put_aside_until_something_comes(
+    site: Site,
+) -> None:
+    branch, tags = f"expect:{METRIC}.design", {"filter": "r"}
+    (alert_id,) = open_alerts(site.record, tags, branch=branch, job_id=5)
+
+    def is_aside(**other: Any) -> bool:
+        given: dict[str, Any] = {"branch": branch, "tags": tags, "job_id": 5, **other}
+        with site.record.read() as connection:
+            return is_put_aside(connection, METRIC, **given)
+
+    assert not is_aside()
+    site.acting.resolve(alert_id, {}, by=ADA)
+    assert is_aside()
+    assert not is_aside(job_id=6)
+    assert not is_aside(tags={"filter": "i"})
+    # One that has become well by itself is late again.
+    (again,) = open_alerts(site.record, tags, branch=branch, job_id=5)
+
+    def resolve(connection: Connection) -> None:
+        row = get_alert(connection, again)
+        assert row is not None
+        assert change_alert(connection, row, state="resolved", severity=0)
+
+    site.record.write(resolve)
+    assert not is_aside()
 
 
 def test_a_key_acts_only_on_its_packages(site: Site) -> None:

@@ -52,16 +52,16 @@ def test_an_alert_opens_worsens_eases_and_ends_with_the_newest_value(
     assert site.told() == [("eased", 2)]
     site.job(6.5, ago_ns=2 * HOUR_NS)
     assert site.told() == []
-    (row,) = site.alerts()
+    (row,) = site.living()
     assert (row.severity, row.worst, row.value, row.opened_job_id, row.job_id) == (2, 3, 6.5, 1, 4)
     site.job(1.0, ago_ns=HOUR_NS)
     assert site.told() == [("resolved", 0)]
-    assert site.alerts() == []
+    assert site.living() == []
 
 
 def test_it_says_which_limits_are_broken_the_worst_first(site: AlertedObservatory) -> None:
     site.job(9.0)
-    (row,) = site.alerts()
+    (row,) = site.living()
     assert [item["specification"] for item in row.broken] == ["p.a.minimum", "p.a.design"]
     assert (row.tags, row.unit) == ({"instrument": "HSC"}, "mmag")
 
@@ -77,7 +77,7 @@ def test_what_came_late_or_is_not_measured_changes_nothing(site: AlertedObservat
 def test_a_broken_value_under_a_deleted_good_one_opens_an_alert(site: AlertedObservatory) -> None:
     site.job(9.0, ago_ns=2 * HOUR_NS)
     good = site.job(1.0, ago_ns=HOUR_NS)
-    assert site.alerts() == []
+    assert site.living() == []
     site.delete(good)
     assert site.raised() == {"p.a": (3, 9.0)}
 
@@ -98,7 +98,7 @@ def test_a_deletion_by_an_older_release_is_seen_too(site: AlertedObservatory) ->
 def test_an_alert_ends_when_its_only_value_is_deleted(site: AlertedObservatory) -> None:
     site.delete(site.job(9.0))
     broken = site.job(9.0)
-    assert len(site.alerts()) == 1
+    assert len(site.living()) == 1
     site.delete(broken)
     (*_, ended) = site.happened()
     assert (ended.kind, ended.detail["why"]) == ("resolved", "gone")
@@ -108,9 +108,9 @@ def test_old_values_open_nothing_and_an_alert_does_not_end_because_time_passes(
     site: AlertedObservatory,
 ) -> None:
     site.job(9.0, ago_ns=8 * DAY_NS)
-    assert site.alerts() == []
+    assert site.living() == []
     site.job(9.0, ago_ns=6 * DAY_NS)
-    assert len(site.alerts()) == 1
+    assert len(site.living()) == 1
     site.wait(2 * 86400)
     site.job(9.0, name="p.b")
     site.restart()
@@ -140,13 +140,13 @@ def test_a_limit_that_is_gone_ends_its_alerts_also_while_nobody_looked(
     site: AlertedObservatory,
 ) -> None:
     site.job(6.0)
-    assert len(site.alerts()) == 1
+    assert len(site.living()) == 1
     for item in (DESIGN, MINIMUM):
         site.redefine(item["name"], {**item, "alert": {"channel": "#other"}})
     site.restart()
     kinds = [(item.kind, item.detail.get("why")) for item in site.happened()]
     assert ("resolved", "undefined") in kinds
-    (row,) = site.alerts()
+    (row,) = site.living()
     assert row.value == 6.0
 
 
@@ -166,16 +166,16 @@ def test_nothing_is_raised_while_muted_and_it_is_when_the_mute_is_over(
 def test_an_alert_on_trial_is_marked(site: AlertedObservatory) -> None:
     site.redefine("p.a.design", {**DESIGN, "alert": {"trial": True}})
     site.job(9.0)
-    assert sorted((row.severity, row.is_trial) for row in site.alerts()) == [(2, True), (3, False)]
+    assert sorted((row.severity, row.is_trial) for row in site.living()) == [(2, True), (3, False)]
 
 
 def test_a_restart_and_a_second_process_change_nothing(site: AlertedObservatory) -> None:
     site.job(9.0)
-    first = site.alerts()
+    first = site.living()
     other = make_engine(site, clock=lambda: site.now_ns)
     other.step()
     site.restart()
-    assert site.alerts() == first
+    assert site.living() == first
     site.job(1.0)
     site.derive()
     other.step()
@@ -283,19 +283,19 @@ def test_an_acknowledgement_lasts_until_it_is_worse_than_was_seen(
     site: AlertedObservatory,
 ) -> None:
     site.job(6.0, ago_ns=4 * HOUR_NS)
-    acknowledge(site, site.alerts()[0])
+    acknowledge(site, site.living()[0])
     site.told()
     site.job(7.0, ago_ns=3 * HOUR_NS)
-    assert site.alerts()[0].state == "acknowledged"
+    assert site.living()[0].state == "acknowledged"
     site.job(9.0, ago_ns=2 * HOUR_NS)
     assert site.told() == [("worsened", 3), ("released", 3)]
-    (row,) = site.alerts()
+    (row,) = site.living()
     assert (row.state, row.acknowledged_by, row.note) == ("open", None, None)
 
 
 def test_an_acknowledgement_ends_at_its_time(site: AlertedObservatory) -> None:
     site.job(9.0)
-    acknowledge(site, site.alerts()[0], acknowledged_until_ns=site.now_ns + HOUR_NS)
+    acknowledge(site, site.living()[0], acknowledged_until_ns=site.now_ns + HOUR_NS)
     site.told()
     site.wait(3599)
     assert site.told() == []
@@ -307,7 +307,7 @@ def test_an_acknowledgement_ends_at_its_time(site: AlertedObservatory) -> None:
 def test_alerts_open_silenced_and_say_so_when_the_silence_ends(site: AlertedObservatory) -> None:
     silence = site.silence("p", instrument="HSC")
     site.job(9.0)
-    (row,) = site.alerts()
+    (row,) = site.living()
     assert row.silence_id == silence
     opened, _ = site.happened()
     assert opened.detail["silence"] == silence
@@ -326,7 +326,7 @@ def test_a_silence_that_follows_another_is_no_news(site: AlertedObservatory) -> 
     second = site.silence(days=2.0)
     site.end_silence(first)
     assert site.told() == []
-    assert site.alerts()[0].silence_id == second
+    assert site.living()[0].silence_id == second
 
 
 # Late series
@@ -337,12 +337,12 @@ def test_a_late_series_is_an_alert_until_a_value_comes(tmp_path: Path) -> None:
         site.define(expecting())
         loaded_ago(site.record, 100 * DAY_NS)
         job = site.job(1.0, ago_ns=31 * HOUR_NS, filter_name="r")
-        (row,) = site.alerts()
+        (row,) = site.living()
         assert (row.branch, row.severity, row.job_id) == ("expect:p.a.design", 2, job)
         assert row.tags == {"instrument": "HSC", "filter": "r"}
         site.job(1.0, filter_name="r")
         site.wait(60)
-        assert site.alerts() == []
+        assert site.living() == []
         assert [item.kind for item in site.happened()] == ["opened", "complete", "resolved"]
 
 
@@ -350,16 +350,16 @@ def test_late_series_that_nothing_expects_any_more_are_no_alerts(tmp_path: Path)
     with AlertedObservatory(tmp_path) as site:
         site.define(expecting())
         loaded_ago(site.record, 100 * DAY_NS)
-        assert [row.tags for row in site.alerts()] == [{}]
+        assert [row.tags for row in site.living()] == [{}]
         site.redefine("p.a.design", spec("p.a.design"))
         site.wait(60)
-        assert site.alerts() == []
+        assert site.living() == []
 
 
 def test_an_index_that_begins_again_is_followed_again(site: AlertedObservatory) -> None:
     site.job(9.0)
     site.job(9.0, name="p.b")
-    assert len(site.alerts()) == 1
+    assert len(site.living()) == 1
     site.record.write(
         lambda connection: connection.exec_driver_sql("UPDATE job_context SET version = 0")
     )

@@ -1,6 +1,8 @@
 """`alert.after` and `alert.min_runs`, at every boundary, on every kind of specification."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -9,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from squash_api.index.jobs import post_measurement
 from squash_api.judging.alert_history import AlertHistory, PastJob
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.judging.specifications import specification_from_json
-from tests.support.builders import STORE, make_body, make_new_job, measured
-from tests.support.definitions import metric, spec
+from tests.support.builders import STORE, make_body, make_new_job, measured, store_job
+from tests.support.definitions import ADA, metric, spec
 from tests.support.raised import AlertedObservatory
 
+HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "1"))
 MINUTE_NS = 60 * 10**9
 WELL, BROKEN = 1.0, 9.0
 KINDS: dict[str, dict[str, Any]] = {
@@ -158,11 +162,11 @@ def test_the_engine_raises_what_the_runs_say(tmp_path: Path) -> None:
                 )
             )
         site.record.write(lambda connection: STORE.whole(connection, jobs))
-        rows = site.alerts()
+        rows = site.living()
         found = {(row.metric, row.tags["detector"]) for row in rows if "detector" in row.tags}
         assert {item for item in found if item[0] not in ("p.a", "p.b")} == expected()
         site.restart()
-        assert site.alerts() == rows
+        assert site.living() == rows
 
 
 @pytest.mark.sqlite
@@ -188,3 +192,81 @@ def test_a_backtest_says_the_same(tmp_path: Path) -> None:
                     state[change.metric, str(detector)] = change.level
         raised = {key for key, level in state.items() if level != "OK"}
         assert {item for item in raised if item[0] not in ("p.a", "p.b")} == expected()
+
+
+FEW = [name_of(kind, number) for kind in ("threshold", "trend", "run") for number in (3, 5, 6)]
+"""The metrics of random histories."""
+
+
+@dataclass
+class Job:
+    """A job as the test remembers it."""
+
+    job_id: int
+    detector: int
+    minute: int
+    run: int
+    value: float | None
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_after_any_history_what_is_raised_is_what_the_runs_say(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    with AlertedObservatory(tmp_path) as site:
+        site.define_metrics(*(metric(name) for name in FEW))
+        wanted = {"p.a", "p.b", *FEW}
+        site.define(*(item for item in definitions() if item["name"].rpartition(".")[0] in wanted))
+        site.metrics.refresh()
+        jobs: list[Job] = []
+        for _ in range(60):
+            change_something(site, random, jobs)
+            if random.random() < 0.1:
+                site.restart()
+            if random.random() < 0.3:
+                check(site, jobs)
+        check(site, jobs)
+
+
+def change_something(site: AlertedObservatory, random: Random, jobs: list[Job]) -> None:
+    """Send, correct, withdraw or delete a job of three runs ago or now, of any time."""
+    value = random.choice([WELL, BROKEN, BROKEN, None])
+    chance = random.random()
+    if len(jobs) < 4 or chance < 0.6:
+        free = [minute for minute in range(100) if all(job.minute != minute for job in jobs)]
+        job = Job(0, random.randrange(2), random.choice(free), random.randrange(9), value)
+        time_ns = site.now_ns - (100 - job.minute) * MINUTE_NS
+        job.job_id = store_job(
+            site.record,
+            body=make_body(
+                *(measured(name, value) for name in ("p.a", "p.b", *FEW)),
+                **meta_of(job.detector, job.run),
+            ),
+            asked_ns=time_ns,
+            received_ns=site.now_ns,
+            revision=site.revision,
+        )
+        jobs.append(job)
+        return
+    job = random.choice(jobs)
+    if chance < 0.75:
+        jobs.remove(job)
+        site.delete(job.job_id)
+        return
+    job.value = value
+    for name in ("p.a", "p.b", *FEW):
+        document = measured(name, value)
+        post_measurement(
+            site.record, site.metrics, job_id=job.job_id, document=document, account=ADA
+        )
+
+
+def check(site: AlertedObservatory, jobs: list[Job]) -> None:
+    found = {(row.metric, row.tags["detector"]) for row in site.living() if row.metric in FEW}
+    should = set()
+    for detector in range(2):
+        some = sorted((job for job in jobs if job.detector == detector), key=lambda job: job.minute)
+        history = [(job.run, job.value) for job in some]
+        for kind, number in product(("threshold", "trend", "run"), (3, 5, 6)):
+            if should_be_raised(kind, number, history):
+                should.add((name_of(kind, number), str(detector)))
+    assert found == should

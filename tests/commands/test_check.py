@@ -439,6 +439,39 @@ def test_a_kapacitor_that_sends_its_alerts_to_nobody_is_told(desk: Desk) -> None
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("is_enabled", "speaks", "found"),
+    [
+        (True, "auto", []),
+        (True, "on", [("warning", "slack-twice")]),
+        (False, "on", []),
+        (False, "off", [("warning", "alerts-unsent")]),
+    ],
+)
+def test_only_one_tells_slack(
+    desk: Desk,
+    is_enabled: bool,  # noqa: FBT001  a case of the table
+    speaks: str,
+    found: list[tuple[str, str]],
+) -> None:
+    kapacitor = FakeKapacitor()
+    kapacitor.slack = [{"enabled": is_enabled, "url": ""}]
+    with HttpServer(kapacitor) as server:
+        desk.give("SQUASH_KAPACITOR_URL", server.url)
+        desk.give("SQUASH_SLACK_URL", "http://127.0.0.1:9/hushed")
+        desk.give("SQUASH_SLACK", speaks)
+        outcome = desk.check()
+        assert outcome.of("Kapacitor") == found
+
+
+@pytest.mark.sqlite
+def test_settings_of_which_the_other_half_is_missing_are_told(desk: Desk) -> None:
+    desk.give("SQUASH_SLACK", "on")
+    desk.give("SQUASH_GITHUB_TOKEN", "hushed")
+    assert desk.check().of("settings") == [("warning", "settings")] * 2
+
+
+@pytest.mark.sqlite
 def test_a_task_that_is_missing_raises_no_alert_which_is_an_error(
     desk: Desk, kapacitor_url: str
 ) -> None:

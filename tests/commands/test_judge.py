@@ -72,6 +72,17 @@ def test_the_verdicts_are_counted_below_the_table(tmp_path: Path) -> None:
     )
 
 
+def test_a_limit_on_trial_is_shown_and_does_not_count(tmp_path: Path) -> None:
+    limit = "threshold: {value: 10, unit: marcsec, operator: '<='}"
+    specs = f"---\nname: AM1.design\n{limit}\n---\nname: AM1.new\n{limit}\nalert: {{trial: true}}\n"
+    package = write_metrics_package(tmp_path, specs=specs.replace("value: 10", "value: 20", 1))
+    job = str(write_job(tmp_path, AM1=12))
+    result = CliRunner().invoke(app, [job, "--specs", str(package)])
+    assert "on trial: would be WARNING" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("1 limit: 1 passed; 0 limits")
+    assert result.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("value", "level", "exit_code"),
     [

@@ -120,7 +120,7 @@ def test_a_point_names_the_first_artifact_of_its_job(
 def test_a_point_of_a_bad_value_says_what_has_changed_since_the_last_good_run(
     world: World, kapacitor: ToldKapacitor
 ) -> None:
-    said = []
+    said: list[list[str | float]] = []
     for value, sha in ((1.0, "a"), (9.0, "b"), (9.5, "c"), (1.0, "c")):
         url = "https://github.com/lsst/afw"
         package = {"name": "afw", "git_url": url, "git_sha": sha * 40, "eups_version": "1"}

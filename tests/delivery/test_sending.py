@@ -2,14 +2,25 @@
 
 import asyncio
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import httpx
 import pytest
 
-from squash_api.delivery.sending import MOST_BYTES, Answer, Sender, SendingError, is_allowed
+from squash_api.delivery.sending import (
+    MOST_BYTES,
+    Answer,
+    Sender,
+    SendingError,
+    _certificates,
+    is_allowed,
+)
+from tests.support.programs import find_program
 from tests.support.receiver import ReceivingServer
 
 pytestmark = pytest.mark.sqlite
@@ -130,13 +141,47 @@ def test_a_reply_that_trickles_is_given_up() -> None:
             thread.join()
 
 
+def test_a_certificate_is_that_of_the_name_and_not_of_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes to an address that was looked up; the name is what must be proven."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    made = [find_program("openssl"), *words.split(), "-addext", "subjectAltName=DNS:localhost"]
+    made += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ReceivingServer() as server:
+        inner = server._server._server
+        inner.socket = context.wrap_socket(inner.socket, server_side=True)
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
+        _certificates.cache_clear()
+        with pytest.raises(SendingError, match="its certificate is not valid"):
+            send(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        _certificates.cache_clear()
+        assert send(url).status == 204
+        with pytest.raises(SendingError, match="its certificate is not valid"):
+            send(url.replace("localhost", "127.0.0.1"))
+    _certificates.cache_clear()
+
+
 def test_a_redirect_is_an_answer(receiver: ReceivingServer) -> None:
     receiver.answer = lambda _: httpx.Response(301, headers={"Location": "http://127.0.0.1:1/"})
     assert send(receiver.url).status == 301
 
 
 @pytest.mark.parametrize(
-    ("text", "wait_s"), [("120", 120.0), ("99999", 3600.0), ("soon", None), ("", None)]
+    ("text", "wait_s"),
+    [
+        ("120", 120.0),
+        ("99999", 3600.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2215 07:28:00 GMT", 3600.0),
+        ("soon", None),
+        ("", None),
+    ],
 )
 def test_a_wait_that_is_asked_for_is_at_most_an_hour(text: str, wait_s: float | None) -> None:
     assert Answer(429, {"retry-after": text}, b"").retry_after_s() == wait_s

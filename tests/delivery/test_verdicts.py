@@ -11,13 +11,17 @@ import pytest
 from squash_api.judging.alert_plan import branch_keys
 from squash_api.judging.alert_texts import time_words
 from squash_api.record.alerts import (
+    BY_HAND,
     RESOLVED,
     AlertRow,
+    NewEvent,
+    add_events,
     add_group,
     alerts_of_groups,
     change_alert,
     change_group,
     get_alert,
+    living_alerts,
 )
 from squash_api.record.audit import Actor
 from squash_api.record.silences import NewSilence, add_silence, end_silence
@@ -305,6 +309,25 @@ def test_an_alert_that_was_raised_alone_ends_alone_and_is_not_told_twice(
     opened(world, 1)
     world.drain()
     assert told(kapacitor) == [("1", "CRITICAL")]
+
+
+def test_what_somebody_has_resolved_by_hand_ends_there_too(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    world.add({"split": 9.0}, ago_ns=HOUR_NS, ci_dataset="x")
+    world.raise_alerts()
+    world.drain()
+    raised = kapacitor.raised()
+    assert len(raised) == 2
+    with world.site.record.read() as connection:
+        first, *_ = living_alerts(connection)
+    change(world, first.alert_id, state=RESOLVED, severity=0, resolved_ns=world.now_ns)
+    by_hand = NewEvent(first.alert_id, world.now_ns, "resolved", 0, detail={"why": BY_HAND})
+    world.site.record.write(lambda connection: add_events(connection, [by_hand]))
+    world.drain()
+    (left,) = kapacitor.raised()
+    assert first.branch not in left
+    assert left in raised
 
 
 # Late values

@@ -99,3 +99,17 @@ def test_entries_of_a_run_have_it_in_common_and_a_job_without_one_is_by_itself(
     runs = [item.run for item in reversed(entries(jobs))]
     assert runs[0] == runs[1]
     assert len(set(runs)) == 4
+
+
+def test_a_metric_that_few_of_many_jobs_name_has_the_same_entries(
+    jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        name = "p.a" if number % 2 else "p.b"
+        jobs.add({name: float(number)}, time_ns=100 + number, detector=1, run_id=str(number))
+    jobs.add({"p.a": 9.0}, time_ns=300, detector=2)
+    jobs.delete(jobs.add({"p.a": 9.0}, time_ns=200, detector=1))
+    found = entries(jobs, through_ns=103)
+    assert [item.value for item in found] == [3.0, 1.0]
+    monkeypatch.setattr(history, "_MANY_JOBS", 3)
+    assert entries(jobs, through_ns=103) == found

@@ -169,3 +169,31 @@ def test_branches_of_one_metric_tell_by_themselves(tmp_path: Path) -> None:
     player = Player(tmp_path, one_spec() + other)
     changes = [change for _, change in player.play(11.0) if change]
     assert {change.channel for change in changes} == {None, "#night"}
+
+
+def test_a_limit_that_needs_two_runs_sends_its_message_with_the_second(tmp_path: Path) -> None:
+    player = Player(tmp_path, one_spec("alert: {after: {runs: 2, of: 3}}"))
+    values = [(20.0, "1"), (20.0, "1"), (5.0, "2"), (20.0, "3"), (5.0, "4"), (5.0, "5")]
+    found = [
+        player.changes(value, received_ns=NOON_NS + minute * 60 * 10**9, run_id=run)
+        for minute, (value, run) in enumerate(values)
+    ]
+    assert found == [[], [], [], [("OK", "WARNING")], [("WARNING", "OK")], []]
+
+
+def test_which_limits_a_value_breaks_does_not_depend_on_the_runs(tmp_path: Path) -> None:
+    player = Player(tmp_path, one_spec("alert: {min_runs: 5}"))
+    ((judged, change),) = player.play(20.0)
+    assert ([limit.label for limit in judged.broken], change) == (["design"], None)
+
+
+def test_a_late_value_may_raise_a_limit_that_looks_at_several_runs(tmp_path: Path) -> None:
+    player = Player(tmp_path, one_spec("alert: {after: {runs: 2, of: 2}}"))
+    assert player.changes(20.0, run_id="2") == []
+    assert player.changes(20.0, run_id="1", age_ns=10**9) == [("OK", "WARNING")]
+
+
+def test_a_limit_on_trial_is_judged_and_sends_nothing(tmp_path: Path) -> None:
+    player = Player(tmp_path, one_spec("alert: {trial: true}"))
+    ((judged, change),) = player.play(20.0)
+    assert ([limit.label for limit in judged.broken], change) == (["design"], None)

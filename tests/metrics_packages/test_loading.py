@@ -1,6 +1,7 @@
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ SOUND = "name: latency.hard\nthreshold: {value: 60, unit: s, operator: '<'}\n"
 TODAY = date(2026, 11, 22)
 
 
-def load(tmp_path: Path, files: dict[str, str], **known: str) -> MetricsPackage:
+def load(tmp_path: Path, files: dict[str, str], **known: Any) -> MetricsPackage:
     return load_metrics_package(write_package(tmp_path / "pkg", files, **known), today=TODAY)
 
 

@@ -480,7 +480,7 @@ def test_the_page_enters_few_modules(tmp_path: Path) -> None:
         calls.clear()
         assert client.get("/metric/p.a", headers=BROWSER).status_code == 200
     way = way_between(calls, "metric_page", "render", within="pages/")
-    assert len(entries(way)) <= 11, "\n".join(map(str, way))
+    assert len(entries(way)) <= 12, "\n".join(map(str, way))
 
 
 def limit(last: str = "design", value: float = 5.0, **changes: Any) -> Limit:

@@ -122,15 +122,19 @@ def test_a_test_is_sent_and_its_answer_is_listed(root: Calls) -> None:
 
 
 def test_what_does_not_arrive_is_in_readyz_and_prometheus(
-    client: httpx.Client, root: Calls
+    client: httpx.Client, root: Calls, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with ReceivingServer(lambda _: httpx.Response(503, text="asleep")) as receiver:
-        create(root, url=receiver.url)
+        secret = create(root, url=f"{receiver.url}/hushed")["secret"]
         root("POST", "/webhooks/hook/test")
         ready = wait_for(lambda: _failing(client)) or {}
     shown = ready["receivers"]["webhook hook"]
     assert (ready["status"], shown["status"], shown["waiting"]) == ("degraded", "down", 1)
     assert shown["reason"] == "503: asleep"
+    logged = "".join(capfd.readouterr())
+    assert "a webhook cannot be sent to" in logged
+    assert "hushed" not in logged
+    assert secret not in logged
     assert shown["runbook"].endswith("/docs/runbook#webhook-failing")
     lines = client.get("/prometheus").text.splitlines()
     assert 'squash_receiver_up{receiver="webhook hook"} 0.0' in lines

@@ -12,7 +12,7 @@ import httpx
 from tests.support.calls import Calls, log_in
 from tests.support.metrics_packages import ROOT
 from tests.support.service import Service
-from tests.support.site import TIMEOUT_S, job_document
+from tests.support.site import TIMEOUT_S, job_document, wait_for
 
 TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
 INJECTED = "data-injected"
@@ -67,6 +67,15 @@ class PagedSite:
         job_id: int = reply.json()["id"]
         return job_id
 
+    def wait_for_alert(self) -> int:
+        """Wait until what was posted has opened an alert, and return the id of the first."""
+
+        def found() -> list[dict[str, Any]]:
+            return list(self.client.get("/alerts").json()["alerts"])
+
+        alert_id: int = wait_for(found)[-1]["id"]
+        return alert_id
+
     def measure(self, value: float, *, run: int, airmass: float = 1.2, **meta: Any) -> int:
         """Post the temperature of the camera in one of the nights until now; run 0 is the last."""
         date = datetime.now(UTC) - timedelta(days=run)
@@ -118,6 +127,9 @@ NAMES = (
     "runs",
     "run",
     "hostile run",
+    "alerts",
+    "alert",
+    "alerts, hostile query",
     "specifications",
     "report",
     "report of a run",
@@ -156,6 +168,9 @@ def fill(site: PagedSite) -> dict[str, str]:
         "/runs",
         "/runs/nightly/1000",
         f"/runs/{quote(PATH, safe='')}/{quote(PATH, safe='')}",
+        "/alerts",
+        f"/alert/{site.wait_for_alert()}",
+        f"/alerts?{_hostile_query('metric', 'tag')}%3D1",
         "/specs",
         "/report",
         "/report?run=1000",

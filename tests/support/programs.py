@@ -19,6 +19,7 @@ _HINTS = {
     "docker-compose": "install Debian's package docker-compose",
     "influxd": "install Debian's package influxdb",
     "kapacitord": _IN_NO_REGISTRY,
+    "openssl": "install Debian's package openssl",
     "postgres": "install Debian's package postgresql",
     "make": "install Debian's package make",
     "script": "install Debian's package bsdutils",

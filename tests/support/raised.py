@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.alerts.raising import Raising
+from squash_api.delivery.reader import NO_WAIT
 from squash_api.record.alerts import (
     AlertRow,
     EventRow,
@@ -33,7 +34,8 @@ def bring_up_to_date(site: Site, engine: Raising) -> None:
     """Derive what has changed, then bring the alerts up to date with it."""
     while site.deriver.derive_some():
         pass
-    engine.step()
+    while engine.step() == NO_WAIT:
+        pass
 
 
 def alerts_in(site: Site) -> list[AlertRow]:
@@ -69,7 +71,7 @@ class AlertedObservatory(Observatory):
         """Bring the alerts up to date."""
         bring_up_to_date(self, self.engine)
 
-    def alerts(self) -> list[AlertRow]:
+    def living(self) -> list[AlertRow]:
         """Return the living alerts, brought up to date."""
         self.step()
         return alerts_in(self)
@@ -77,7 +79,7 @@ class AlertedObservatory(Observatory):
     def raised(self) -> dict[str, tuple[int, float | None]]:
         """Return severity and value of the living alerts, by the detector or else the metric."""
         return {
-            row.tags.get("detector", row.metric): (row.severity, row.value) for row in self.alerts()
+            row.tags.get("detector", row.metric): (row.severity, row.value) for row in self.living()
         }
 
     def told(self) -> list[tuple[str, int]]:
@@ -94,7 +96,7 @@ class AlertedObservatory(Observatory):
     def groups(self) -> list[tuple[GroupRow, list[AlertRow]]]:
         """Return the groups of living alerts, with these."""
         found: dict[int, list[AlertRow]] = {}
-        for row in self.alerts():
+        for row in self.living():
             found.setdefault(row.group_id, []).append(row)
         with self.record.read() as connection:
             rows = {number: get_group(connection, number) for number in found}

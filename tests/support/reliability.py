@@ -198,6 +198,7 @@ ROWS: Mapping[str, Row] = {
         "compared with the newest values",
         (
             "tests/alerts/test_histories.py",
+            "tests/alerts/test_runs.py",
             "tests/delivery/test_kapacitor_states.py",
             "tests/integration/test_kapacitor_outlet.py",
         ),

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from squash_api.generate.chronograf.cells import level_steps, worst_values
-from squash_api.generate.chronograf.graph import limit_lines
+from squash_api.generate.chronograf.graph import limit_lines, metric_graph
 from squash_api.generate.chronograf.package import Part, digits_for, groups_of
+from squash_api.generate.chronograf.queries import Place
 from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
 from squash_api.judging.alerts import Alert, Level
 from squash_api.judging.limits import Limit
@@ -23,9 +24,13 @@ def level_of(steps: list[tuple[float, str | None]], value: float) -> str | None:
     return [level for start, level in steps if value >= start][-1]
 
 
-def watched(tmp_path: Path, *specs: str) -> WatchedMetric:
+def watched(tmp_path: Path, *specs: str, rules: str = "") -> WatchedMetric:
     texts = (f"---\n{text}\n" for text in specs)
-    package = load_metrics_package(write_metrics_package(tmp_path, specs="".join(texts)))
+    directory = write_metrics_package(tmp_path, specs="".join(texts))
+    if rules:
+        (directory / "rules" / "validate").mkdir(parents=True)
+        (directory / "rules" / "validate" / "rules.yaml").write_text(rules)
+    package = load_metrics_package(directory)
     assert package.problems == ()
     (metric,) = watched_metrics(package.specifications.values(), package.metrics, Schema())
     return metric
@@ -144,6 +149,41 @@ def test_what_a_narrower_group_judges_is_left_out_of_the_wider_one(tmp_path: Pat
 def test_a_narrower_group_that_a_field_tells_apart_is_not_left_out(tmp_path: Path) -> None:
     metric = watched(tmp_path, spec("x", 8, more="metadata_query: {visit: 5}"), spec("all", 9))
     assert [group.condition for group in groups_of(metric)] == ["", '"meta.visit" = 5.0']
+
+
+def test_each_value_of_a_list_has_the_limits_of_all_lists_that_it_is_in(tmp_path: Path) -> None:
+    metric = watched(
+        tmp_path,
+        spec("x", 8, more="metadata_query: {filter_name: {in: [g, r]}}"),
+        spec("y", 9, more="metadata_query: {filter_name: {in: [r, i]}}\ntags: minimum"),
+    )
+    found = {group.condition: [item.label for item in group.limits] for group in groups_of(metric)}
+    assert found == {
+        "\"filter\" = 'g'": ["x"],
+        "\"filter\" = 'i'": ["y"],
+        "\"filter\" = 'r'": ["x", "y"],
+    }
+
+
+def test_a_range_is_two_lines_and_what_moves_is_none(tmp_path: Path) -> None:
+    rules = """
+name: AM1.usual
+range: {low: 1, high: 20, unit: marcsec}
+---
+name: AM1.drift
+trend: {floor: 0.5, unit: marcsec}
+"""
+    metric = watched(tmp_path, spec("x", 8, more=R), rules=rules)
+    assert [line.name for line in limit_lines(metric)] == [
+        "•• usual ≥ 1",
+        "•• usual ≤ 20",
+        "•• x ≤ 8",
+    ]
+    place = Place("d", "r", "validate")
+    note = metric_graph(metric, place, shown="", note="")["note"]
+    assert "- WARNING: ≤ 20 marcsec (usual)" in note
+    words = "within median of 30 ± 5 \u03c3 or ± 0.5 marcsec (drift; drawn on the metric's page)"
+    assert f"- WARNING: {words}" in note
 
 
 def test_filters_with_the_same_limits_are_one_group(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from squash_api.generate.files import file_problems, with_marks
 from squash_api.generate.kapacitor.tasks import kapacitor_files, noted_unit, unit_note
 from squash_api.judging.alert_plan import Branch, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
+from squash_api.schema.names import NOT_FOR
 from tests.support.boundaries import (
     SCHEMA,
     jobs_of_one_specification,
@@ -105,6 +106,50 @@ def test_the_database_is_that_of_the_argument(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="backslash"):
         files_of(package_of(tmp_path, LATE), "db\\")
+
+
+@pytest.mark.parametrize(
+    "alert",
+    ["after: {runs: 2, of: 3}", "min_runs: 3", "trial: true"],
+    ids=["after", "min", "trial"],
+)
+def test_what_only_the_service_raises_and_what_is_on_trial_has_no_branch(
+    tmp_path: Path, alert: str
+) -> None:
+    name = "kapacitor/tasks/validate.AM1.tick"
+    assert name not in files_of(package_of(tmp_path / "a", one(f"alert: {{{alert}}}")))
+    both = one("") + "---\n" + one(f"alert: {{{alert}}}").replace("design", "other")
+    task = read_task(files_of(package_of(tmp_path / "b", both))[name])
+    assert [branch.labels for branch in task.branches] == [("design",)]
+
+
+def test_a_verdict_goes_to_its_topic_and_to_the_default_one_if_there_is_none(
+    tmp_path: Path,
+) -> None:
+    trial = one("alert: {trial: true, channel: '#b'}").replace("design", "other")
+    specs = one('alert: {channel: "#a"}') + "---\n" + trial
+    files = files_of(package_of(tmp_path, specs))
+    assert "kapacitor/handlers/metrics-channel-b-slack.yaml" not in files
+    task = read_task(files["kapacitor/tasks/squash.verdict.tick"])
+
+    def heard(topic: str, severity: float) -> dict[tuple[str, ...], str]:
+        fields = {"severity": severity, "text": "x", "topic": topic}
+        return task.levels(Seen({"metric": "m", "branch": "b", "squash_group": "1"}, fields))
+
+    assert heard("metrics-channel-a", 3.0) == {("metrics-channel-a",): "CRITICAL"}
+    assert heard("metrics-default", 2.0) == {("metrics-default",): "WARNING"}
+    assert heard("metrics-channel-gone", 1.0) == {("metrics-default",): "INFO"}
+    assert heard("metrics-channel-a", 0.0) == {}
+
+
+def test_a_branch_does_not_alert_on_a_point_that_is_not_for_it(tmp_path: Path) -> None:
+    branch = branch_of(tmp_path / "a", one(""))
+    task = read_task(
+        files_of(package_of(tmp_path / "b", one("")))["kapacitor/tasks/validate.AM1.tick"]
+    )
+    for marked, count in ((branch.key, 0), ("0" * 12, 1), (f"{'0' * 12} {branch.key}", 0)):
+        seen = Seen({}, {"AM1": 99.0, NOT_FOR: marked}, time_ns=NOW_NS, now_ns=NOW_NS)
+        assert len(task.levels(seen)) == count
 
 
 def branch_of(tmp_path: Path, specs: str) -> Branch:
