@@ -16,7 +16,7 @@ DAY = 86_400
 ADDRESSES = ("/alert/7", "/alerts?group=5")
 
 
-def links(folder: Path, at: float = NOW, **settings: object) -> Links:
+def links(folder: Path, at: float = NOW, **settings: Any) -> Links:
     return Links(make_settings(folder, **{"read": "users", **settings}), clock=lambda: at)
 
 
