@@ -303,6 +303,11 @@ class Counts:
     acknowledged: int = 0
     silenced: int = 0
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.open or self.acknowledged or self.silenced)
+
 
 def _brief(seen: Seen, url: str) -> dict[str, Any]:
     told = seen.to_json(url)

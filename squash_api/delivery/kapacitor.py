@@ -43,7 +43,7 @@ from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
 from squash_api.index.derived import derived_through
-from squash_api.index.newest import combination_of
+from squash_api.index.newest import TagSets, combination_of
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.client import InfluxError, Rejected, deliver
@@ -475,6 +475,10 @@ class KapacitorOutlet(Outlet):
                     )
         return refused
 
+    @property
+    def _sets(self) -> TagSets | None:
+        return None if self._chooser is None else self._chooser.sets
+
     def _lines(self, view: View, plan: Plan, present: Present, *, now_ns: int) -> Iterator[_Line]:
         """Make the lines, in order of the jobs' times; then those of series without value."""
         contexts = view.contexts.of(present.values)
@@ -491,14 +495,8 @@ class KapacitorOutlet(Outlet):
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
                 elsewhere = self._by_value.branches_without(plan, name, job.context.tags, told)
                 speaks_for = None if told >= due else _keys(told)
-                limits = plan.limits(name, view.metrics.by_id[metric_id].unit)
-                since_good = since_last_good(
-                    view,
-                    (limit for branch, limit in limits if branch not in elsewhere),
-                    job,
-                    value=value,
-                    sets=None if self._chooser is None else self._chooser.sets,
-                )
+                limits = plan.limits(name, view.metrics.by_id[metric_id].unit, but=elsewhere)
+                since_good = since_last_good(view, limits, job, value=value, sets=self._sets)
                 mark = speaks_for, " ".join(elsewhere) or None, since_good
                 by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)

@@ -164,12 +164,8 @@ def whereabouts(per: Sequence[str], *, runbook: str, is_of_value: bool = False) 
         '{{ $line = ", " }}{{ end }}'
     )
     artifact = (
-        ""
-        if not is_of_value
-        else (
-            f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
-            '{{ $line = ", " }}{{ end }}'
-        )
+        f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
+        '{{ $line = ", " }}{{ end }}'
     )
     advice = (
         f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {go_string(ROOT_URL)} }}}}{_LINE}'
@@ -177,13 +173,11 @@ def whereabouts(per: Sequence[str], *, runbook: str, is_of_value: bool = False) 
         f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
     )
     since_good = (
-        ""
-        if not is_of_value
-        else (
-            f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {shown_text(SINCE_GOOD)} }}}}'
-            '{{ "\\n" }}since last good: {{ . }}{{ end }}{{ end }}'
-        )
+        f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {shown_text(SINCE_GOOD)} }}}}'
+        '{{ "\\n" }}since last good: {{ . }}{{ end }}{{ end }}'
     )
+    if not is_of_value:
+        artifact = since_good = ""
     lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
     return since_good + lines
 

@@ -133,7 +133,7 @@ def test_a_verdict_goes_to_its_topic_and_to_the_default_one_if_there_is_none(
     task = read_task(files["kapacitor/tasks/squash.verdict.tick"])
 
     def heard(topic: str, severity: float) -> dict[tuple[str, ...], str]:
-        fields = {"severity": severity, "text": "x", "topic": topic}
+        fields: dict[str, float | str] = {"severity": severity, "text": "x", "topic": topic}
         return task.levels(Seen({"metric": "m", "branch": "b", "squash_group": "1"}, fields))
 
     assert heard("metrics-channel-a", 3.0) == {("metrics-channel-a",): "CRITICAL"}
