@@ -42,6 +42,7 @@ from squash_api.delivery.verdicts import (
 from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
+from squash_api.index.contexts import JobContext
 from squash_api.index.derived import derived_through
 from squash_api.index.newest import TagSets, combination_of
 from squash_api.index.reader import View
@@ -492,12 +493,7 @@ class KapacitorOutlet(Outlet):
                 if name in self._withheld:
                     continue
                 told = present.groupings[job.job_id, metric_id]
-                due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
-                elsewhere = self._by_value.branches_without(plan, name, job.context.tags, told)
-                speaks_for = None if told >= due else _keys(told)
-                limits = plan.limits(name, view.metrics.by_id[metric_id].unit, but=elsewhere)
-                since_good = since_last_good(view, limits, job, value=value, sets=self._sets)
-                mark = speaks_for, " ".join(elsewhere) or None, since_good
+                mark = self._marks(view, plan, job, metric_id=metric_id, value=value, told=told)
                 by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)
             for (speaks_for, not_for, since_good), values in by_mark.items():
@@ -519,6 +515,24 @@ class KapacitorOutlet(Outlet):
                     yield _Line(point.line, point.measurement, job.job_id)
         for item in present.gone:
             yield self._gone(item, plan, now_ns)
+
+    def _marks(
+        self,
+        view: View,
+        plan: Plan,
+        job: JobContext,
+        *,
+        metric_id: int,
+        value: float,
+        told: set[Grouping],
+    ) -> tuple[str | None, str | None, str]:
+        """Return what the point of a value says beside it: what it is for, and since when."""
+        metric = view.metrics.by_id[metric_id]
+        due = {item for item in plan.groupings(metric.name) if applies(item.terms, job.context)}
+        elsewhere = self._by_value.branches_without(plan, metric.name, job.context.tags, told)
+        limits = plan.limits(metric.name, metric.unit, but=elsewhere)
+        since_good = since_last_good(view, limits, job, value=value, sets=self._sets)
+        return None if told >= due else _keys(told), " ".join(elsewhere) or None, since_good
 
     def _gone(self, item: Gone, plan: Plan, now_ns: int) -> _Line:
         """Make the line for a series without value to alert on, with what its alerts look at."""

@@ -49,7 +49,8 @@ threshold: {operator: "<=", unit: mmag, value: 8}
 expect: {every: 24h, each: {detector: [0-188]}}
 alert: {channel: "#each"}
 """
-PERIOD_S = 1
+# Longer than Kapacitor takes to load its handlers, which come after the tasks.
+PERIOD_S = 3
 
 
 @pytest.fixture(scope="module")

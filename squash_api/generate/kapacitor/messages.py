@@ -172,14 +172,18 @@ def whereabouts(per: Sequence[str], *, runbook: str, is_of_value: bool = False) 
         f"<{{{{ . }}}}{runbook_path(runbook)}|what to do>"
         f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
     )
-    since_good = (
+    lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}'
+    if is_of_value:
+        return f"{_since_good()}{lines}{artifact}{advice}"
+    return lines + advice
+
+
+def _since_good() -> str:
+    """Return the line on what has changed since the last good run, which a recovery has not."""
+    return (
         f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {shown_text(SINCE_GOOD)} }}}}'
         '{{ "\\n" }}since last good: {{ . }}{{ end }}{{ end }}'
     )
-    if not is_of_value:
-        artifact = since_good = ""
-    lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
-    return since_good + lines
 
 
 def runbook_words(runbook: str) -> str:
