@@ -92,7 +92,7 @@ class Alerts:
         with self._reader.view() as view:
             totals = view.ask(alert_lists.sizes_of_groups, by_group)
             found = [
-                SeenGroup(some[0].group, _worst_first(some), totals[number], "")
+                SeenGroup(some[0].group, _worst_first(some), totals[number])
                 for number, some in by_group.items()
             ]
             found.sort(key=lambda each: each.order)

@@ -154,7 +154,7 @@ class SeenGroup:
     group: GroupRow
     alerts: Sequence[Seen]
     total: int
-    text: str
+    text: str = ""
 
     @property
     def first(self) -> Seen:
