@@ -77,6 +77,18 @@ class Seen:
         return None if worst is None else shown_criterion(worst, worst.get("unit") or "")
 
     @property
+    def runs(self) -> Mapping[str, int] | None:
+        """How many runs break its worst limit, of how many; None if the newest value decides."""
+        worst = self.worst_broken
+        return worst.get("runs") if worst is not None and self.is_living else None
+
+    @property
+    def shown_value(self) -> float | None:
+        """The value that breaks the worst limit; with several runs, the newest need not."""
+        worst = self.worst_broken
+        return self.row.value if worst is None or not self.runs else worst.get("value")
+
+    @property
     def text(self) -> str:
         """Its value and its limit, or what is late, in one line."""
         return alert_line(self.row)
@@ -139,6 +151,16 @@ class SeenGroup:
     group: GroupRow
     alerts: Sequence[Seen]
     total: int
+
+    @property
+    def first(self) -> Seen:
+        """The alert to show for it: the worst that needs a person, if one does."""
+        return next((item for item in self.alerts if item.needs_a_person), self.alerts[0])
+
+    @property
+    def held(self) -> int:
+        """How many of its alerts somebody has."""
+        return sum(item.row.state == ACKNOWLEDGED for item in self.alerts)
 
     @property
     def rank(self) -> int:
@@ -280,6 +302,11 @@ class Counts:
     open: int = 0
     acknowledged: int = 0
     silenced: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.open or self.acknowledged or self.silenced)
 
 
 def _brief(seen: Seen, url: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def demo(
         list[Path] | None,
         typer.Option(
             help="Directory of a metrics package; may be repeated. "
-            "Default: all in ./specs and ./examples/specs."
+            "Default: all in ./specs, and ./examples/specs/camera."
         ),
     ] = None,
 ) -> None:

@@ -1,7 +1,7 @@
 """`squash live annotate`: what changed in the code, as annotations in Chronograf's graphs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -52,7 +52,7 @@ def annotate(
         site.reader.catch_up()
         with site.reader.view() as view:
             wanted = list(_annotations(view, since_ns))
-    added = []
+    added: list[Annotation] = []
     try:
         with Chronograf(url) as server:
             there = server.annotations(since_ns=since_ns) if wanted else set()
@@ -65,13 +65,17 @@ def annotate(
             f"{counted(len(added), 'annotation')} added, then: {error}",
             code=2 if isinstance(error, UnreachableError) else 1,
         )
+    _print(added, there=len(wanted) - len(added), as_json=as_json)
+
+
+def _print(added: Sequence[Annotation], *, there: int, as_json: bool) -> None:
     shown = [(date_text(item.time_ns), item.pipeline or "", item.text) for item in added]
     if as_json:
         print_json([dict(zip(("time", "pipeline", "text"), row, strict=True)) for row in shown])
         return
     if shown:
         print_table(("time", "pipeline", "annotation"), shown)
-    typer.echo(f"{counted(len(added), 'annotation')} added, {len(wanted) - len(added)} were there")
+    typer.echo(f"{counted(len(added), 'annotation')} added, {there} were there")
 
 
 def _annotations(view: View, since_ns: int) -> Iterator[Annotation]:

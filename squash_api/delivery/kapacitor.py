@@ -42,9 +42,8 @@ from squash_api.delivery.verdicts import (
 from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
-from squash_api.index.contexts import JobContext
 from squash_api.index.derived import derived_through
-from squash_api.index.newest import combination_of
+from squash_api.index.newest import TagSets, combination_of
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.client import InfluxError, Rejected, deliver
@@ -476,6 +475,10 @@ class KapacitorOutlet(Outlet):
                     )
         return refused
 
+    @property
+    def _sets(self) -> TagSets | None:
+        return None if self._chooser is None else self._chooser.sets
+
     def _lines(self, view: View, plan: Plan, present: Present, *, now_ns: int) -> Iterator[_Line]:
         """Make the lines, in order of the jobs' times; then those of series without value."""
         contexts = view.contexts.of(present.values)
@@ -489,7 +492,12 @@ class KapacitorOutlet(Outlet):
                 if name in self._withheld:
                     continue
                 told = present.groupings[job.job_id, metric_id]
-                mark = self._marks(view, plan, job, metric_id=metric_id, value=value, told=told)
+                due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
+                elsewhere = self._by_value.branches_without(plan, name, job.context.tags, told)
+                speaks_for = None if told >= due else _keys(told)
+                limits = plan.limits(name, view.metrics.by_id[metric_id].unit, but=elsewhere)
+                since_good = since_last_good(view, limits, job, value=value, sets=self._sets)
+                mark = speaks_for, " ".join(elsewhere) or None, since_good
                 by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)
             for (speaks_for, not_for, since_good), values in by_mark.items():
@@ -511,33 +519,6 @@ class KapacitorOutlet(Outlet):
                     yield _Line(point.line, point.measurement, job.job_id)
         for item in present.gone:
             yield self._gone(item, plan, now_ns)
-
-    def _marks(
-        self,
-        view: View,
-        plan: Plan,
-        job: JobContext,
-        *,
-        metric_id: int,
-        value: float,
-        told: set[Grouping],
-    ) -> tuple[str | None, str | None, str]:
-        """Return what the point of a value says beside it: what it is for, and since when."""
-        metric = view.metrics.by_id[metric_id]
-        due = {item for item in plan.groupings(metric.name) if applies(item.terms, job.context)}
-        elsewhere = self._by_value.branches_without(plan, metric.name, job.context.tags, told)
-        since_good = since_last_good(
-            view,
-            (
-                limit
-                for branch, limit in plan.limits(metric.name, metric.unit)
-                if branch not in elsewhere
-            ),
-            job,
-            value=value,
-            sets=None if self._chooser is None else self._chooser.sets,
-        )
-        return None if told >= due else _keys(told), " ".join(elsewhere) or None, since_good
 
     def _gone(self, item: Gone, plan: Plan, now_ns: int) -> _Line:
         """Make the line for a series without value to alert on, with what its alerts look at."""

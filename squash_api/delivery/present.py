@@ -77,14 +77,16 @@ class Plan:
         """Return the branches of a metric that form series."""
         return self._branches.get(metric, ())
 
-    def limits(self, metric: str, unit: str | None) -> Sequence[tuple[str, Limit]]:
-        """Return the limits of the branches of a metric, each with the key of its branch."""
+    def limits(
+        self, metric: str, unit: str | None, *, but: Collection[str] = ()
+    ) -> Sequence[Limit]:
+        """Return the limits of the branches of a metric, but of those with these keys."""
         if (metric, unit) not in self._limits:
             branches = {branch.key for branch in self.branches(metric)}
             found = limits_of(self._specifications.get(metric, ()), unit=unit, schema=self._schema)
             keyed = ((BranchKey.of(item.specification, item.terms).key, item) for item in found)
             self._limits[metric, unit] = [pair for pair in keyed if pair[0] in branches]
-        return self._limits[metric, unit]
+        return [limit for branch, limit in self._limits[metric, unit] if branch not in but]
 
     def branch(self, metric: str, key: str) -> BranchKey | None:
         """Return any branch of a metric by its key; None if there is none.

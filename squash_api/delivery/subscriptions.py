@@ -403,9 +403,8 @@ def _actor(by: Account | Actor) -> Actor:
 def _clean_name(name: Any) -> str:
     is_good = isinstance(name, str) and 0 < len(name.strip()) <= _LONGEST_NAME
     if not is_good or not name.isprintable() or name.strip().isdigit() or "/" in name:
-        raise _invalid(
-            "name", f"must be 1 to {_LONGEST_NAME} characters that can be printed, not a number"
-        )
+        must = f"must be 1 to {_LONGEST_NAME} characters that can be printed, without /"
+        raise _invalid("name", f"{must}, and not a number")
     return str(name).strip()
 
 

@@ -300,7 +300,7 @@ def message_about(
         grouped=() if grouped == PER_JOB else grouped,
         total=_total(view, row, first, grouped),
         changes="" if is_well else _changes(view, first, snapshot),
-        notes=(*_reasons(first, snapshot), *notes) if first.severity else notes,
+        notes=notes,
         told=told,
         links=links_of(
             root,
@@ -485,13 +485,3 @@ def _changes(view: View, alert: AlertRow, snapshot: Snapshot) -> str:
     names = {str(shown.get("specification")) for shown in alert.broken}
     found = [item for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names]
     return since_last_good(view, limits_of(found, unit=metric.unit, schema=view.schema), job)
-
-
-def _reasons(alert: AlertRow, snapshot: Snapshot) -> list[str]:
-    """Say how many runs had to break a limit, if that is more than one."""
-    for shown in alert.broken:
-        defined = snapshot.specifications.get(str(shown.get("specification")))
-        after = None if defined is None else defined.content.after
-        if after is not None:
-            return [f"in at least {after.runs} of the newest {after.of} runs"]
-    return []

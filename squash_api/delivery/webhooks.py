@@ -74,6 +74,9 @@ GIVEN_UP_DAYS, KEPT_DAYS = 3, 30
 """After how many days a delivery is given up, and after how many one that has ended is forgotten.
 """
 
+MOST_KEPT = 10_000
+"""Of the deliveries to a webhook that have ended, at most so many are kept, the newest."""
+
 MOST_LISTED = 100
 """Most alerts of a group that a body lists; it counts the others."""
 
@@ -84,7 +87,7 @@ _POLL = Wait(0.25, 1.0)
 _LONGEST_STOP_S = 2.0
 _MOST_AT_ONCE, _MOST_WAITING, _MOST_JOBS = 50, 5_000, 500
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
-_PRUNED_EVERY_S = 3600.0
+_PRUNED_EVERY_S = 600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -268,7 +271,15 @@ class Webhooks(Loop):
         if known and time.monotonic() >= self._pruned_at_s:
             self._pruned_at_s = time.monotonic() + _PRUNED_EVERY_S
             before_ns = self._clock() - KEPT_DAYS * _DAY_NS
-            self._record.write(lambda connection: prune_deliveries(connection, before_ns=before_ns))
+            for receiver in known:
+                self._record.write(
+                    partial(
+                        prune_deliveries,
+                        webhook_id=receiver.receiver_id,
+                        before_ns=before_ns,
+                        most=MOST_KEPT,
+                    )
+                )
         return _POLL
 
     def wait_until_sent(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from squash_api.errors import runbook_path
 from squash_api.judging.alerts import level_of, severity_of
+from squash_api.judging.kinds.criterion import Criterion, demand_of_past
 from squash_api.judging.kinds.registry import shown_criterion
 from squash_api.judging.wording import NOTHING, beside, counted, number_text, plain_number
 from squash_api.schema.names import STANDING_TAGS, split_metric_name
@@ -402,14 +403,30 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
     if criterion is None:
         demand = f", {shown['words']}" if shown.get("words") else ", breaks its limit"
         value = number_text(alert.value)
-    elif all(number == float(number_text(number)) for number in criterion.numbers):
-        demand = f", must be {criterion.words(plain_number, is_ascii=True)}"
-        value = NOTHING if alert.value is None else beside(alert.value, criterion.numbers)
-    else:
-        # Computed from the values before: all its digits would tell nothing.
-        demand = f", must be {criterion.words_against(alert.value, is_ascii=True)}"
-        value = criterion.value_text(alert.value)
-    return f"{name} = {value}{unit}{demand}{f' ({label})' if label else ''}"
+        return f"{name} = {value}{unit}{demand}{f' ({label})' if label else ''}"
+    runs = shown.get("runs") if alert.severity else None
+    # Of several runs that break it, the newest of all need not.
+    value = shown.get("value") if runs else alert.value
+    demand = (
+        demand_of_past(criterion, value, is_ascii=True)
+        if shown.get("type")
+        else criterion.words(plain_number, is_ascii=True)
+    )
+    line = f"{name} = {_value_text(value, criterion, shown)}{unit}, must be {demand}"
+    line += f" ({label})" if label else ""
+    if runs:
+        line += f", broken in {runs['broken']} of the newest {counted(runs['of'], 'run')}"
+        if alert.value != value:
+            line += f"; the newest has {_value_text(alert.value, criterion, shown)}"
+    return line
+
+
+def _value_text(value: float | None, criterion: Criterion, shown: Mapping[str, Any]) -> str:
+    if value is None:
+        return NOTHING
+    if shown.get("type"):
+        return plain_number(float(number_text(value, *criterion.numbers)))
+    return beside(value, criterion.numbers)
 
 
 def _holds(shown: Sequence[Mapping[str, Any]], alert: Alerted) -> bool:

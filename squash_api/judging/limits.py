@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.kinds.compound import Compound
-from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.kinds.criterion import Criterion, demand_of_past
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.states import RANKS, State
@@ -86,6 +86,11 @@ class Limit:
         """How many earlier values of the series it looks at; 0 if it needs none."""
         return self.criterion.history
 
+    @property
+    def has_past(self) -> bool:
+        """Whether it was settled: what it demands of one value follows from those before it."""
+        return self.specification.criterion.history > 0 and not self.history
+
     def settled(self, past: Sequence[float]) -> "Limit | None":
         """Return what judges one value; None if there is no verdict on it.
 
@@ -134,7 +139,9 @@ class Verdict:
     """The result of one limit for one value, which is in the limit's unit.
 
     `margin` is the distance to the limit as a fraction of the limit, negative if it is broken. On a
-    compound, `value` is the number of its members that are broken, and `members` names them.
+    compound, `value` is the number of its members that are broken, and `members` names them. With
+    `alert.after`, `runs` says how many of how many of the newest runs break the limit, once it is
+    raised.
     """
 
     limit: Limit
@@ -142,6 +149,7 @@ class Verdict:
     value: float | None
     margin: float | None
     members: tuple[str, ...] = ()
+    runs: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -199,13 +207,18 @@ class Verdict:
             count = self.limit.criterion.value_text(self.value)
             names = f": {', '.join(self.members)}" if self.members else ""
             return f"{count} broken{names} ({self.limit.label})"
-        numbers = self.limit.criterion.numbers
+        criterion, numbers = self.limit.criterion, self.limit.criterion.numbers
         value = (
             "no value"
             if self.value is None
             else f"{plain_number(float(number_text(self.value, *numbers)))} {self.unit}".rstrip()
         )
-        return f"{value}, must be {self.limit.criterion.words(plain_number)} ({self.limit.label})"
+        demand = (
+            demand_of_past(criterion, self.value)
+            if self.limit.has_past
+            else criterion.words(plain_number)
+        )
+        return f"{value}, must be {demand} ({self.limit.label})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the API sends it."""
@@ -219,6 +232,8 @@ class Verdict:
             "level": self.level,
             "margin": self.margin,
             **({"members": list(self.members)} if self.limit.criterion.members else {}),
+            **({"type": self.limit.specification.criterion.TYPE} if self.limit.has_past else {}),
+            **({"runs": {"broken": self.runs[0], "of": self.runs[1]}} if self.runs else {}),
             **({"trial": True} if self.is_trial else {}),
         }
 

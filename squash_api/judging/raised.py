@@ -7,6 +7,7 @@ the newest of its values.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -71,9 +72,12 @@ def raised_by(limit: Limit, runs: int, verdict_at: VerdictAt) -> Verdict | None:
     if limit.problem or runs < max(item.min_runs, 1):
         return None
     needed, judged = (1, 1) if item.after is None else (item.after.runs, item.after.of)
-    verdicts = (verdict_at(limit, place) for place in range(min(judged, runs)))
+    judged = min(judged, runs)
+    verdicts = (verdict_at(limit, place) for place in range(judged))
     failed = [verdict for verdict in verdicts if verdict and verdict.status == "failed"]
-    return failed[0] if len(failed) >= needed else None
+    if len(failed) < needed:
+        return None
+    return failed[0] if item.after is None else replace(failed[0], runs=(len(failed), judged))
 
 
 def unmuted_ns(day: date) -> int:

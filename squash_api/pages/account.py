@@ -17,6 +17,7 @@ from squash_api.accounts.accounts import Account
 from squash_api.accounts.key_ring import state_of
 from squash_api.accounts.keys import SCOPES
 from squash_api.accounts.sessions import new_owner
+from squash_api.delivery.subscriptions import webhook_object
 from squash_api.errors import (
     BusyError,
     ForbiddenError,
@@ -322,6 +323,8 @@ def _account_form(
     now_ns = time.time_ns()
     keys = site.keys.list(user_id=account.user_id, limit=_MOST_KEYS)
     states_of = {key.public_id: state_of(key, now_ns=now_ns) for key in keys}
+    hooks = site.subscriptions.list(by=account) if account.is_admin else ()
+    webhooks = [webhook_object(hook) for hook in hooks]
     return _form(
         request,
         "account.html",
@@ -332,6 +335,7 @@ def _account_form(
         # Those that are good first, the newest first.
         keys=sorted(keys, key=lambda key: (states_of[key.public_id] != "valid", -key.key_id)),
         states_of=states_of,
+        webhooks=webhooks,
         # Nobody else may have one with it.
         scopes={name: SCOPES[name] for name in SCOPES if name != "admin" or account.is_admin},
         is_making=made is not None,

@@ -305,10 +305,14 @@ def retry_deliveries(
     return changed.rowcount
 
 
-def prune_deliveries(connection: Connection, *, before_ns: int) -> int:
-    """Forget what was delivered or given up, and is older than this; return how many."""
-    is_old = and_(webhook_delivery.c.next_ns.is_(None), webhook_delivery.c.created_ns < before_ns)
-    return connection.execute(delete(webhook_delivery).where(is_old)).rowcount
+def prune_deliveries(connection: Connection, webhook_id: int, *, before_ns: int, most: int) -> None:
+    """Forget what was delivered or given up: what is older than this, and all but the newest."""
+    own, number = webhook_delivery.c.webhook_id == webhook_id, webhook_delivery.c.id
+    newest = select(number).where(own).order_by(number.desc()).offset(most).limit(1)
+    last = connection.execute(newest).scalar()
+    is_old = or_(webhook_delivery.c.created_ns < before_ns, number <= (last or 0))
+    ended = webhook_delivery.c.next_ns.is_(None)
+    connection.execute(delete(webhook_delivery).where(own, ended, is_old))
 
 
 def receivers_health(connection: Connection, kinds: Sequence[str]) -> list[Health]:

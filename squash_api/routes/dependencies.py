@@ -47,6 +47,7 @@ FORM_TOKEN = "X-CSRF-Token"  # noqa: S105  the name of a header
 """The header in which scripts of pages send the token of a form."""
 
 MAX_PAGE = 1000
+_NEWEST_NS = 2**63 - 1
 MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
 
@@ -224,7 +225,8 @@ def past_moment(name: str, text: str | None) -> int | None:
     if moment is None:
         must = "must be a date, or how long ago, such as 90d"
         raise wrong_value(name, must, "value_error", place="query")
-    return moment
+    # Databases have no others.
+    return min(max(moment, -_NEWEST_NS), _NEWEST_NS)
 
 
 def wrong_cursor(must: str, kind: str) -> InvalidInputError:

@@ -68,7 +68,7 @@ def _origins(annotation: Any) -> set[Any]:
 def refuse_unknown(
     given: QueryParams, known: Collection[str], *, lists: Collection[str] = ()
 ) -> None:
-    """Refuse parameters that are not known, and known ones but `lists` that are given twice.
+    """Refuse parameters that are not known, have NUL in them, or are given twice but no `lists`.
 
     Raises
     ------
@@ -158,6 +158,9 @@ def _unknown(
             yield Detail(("query", name), f"there is no parameter `{shown}` here{hint}", "unknown")
         elif len(given.getlist(name)) > 1 and name not in lists:
             yield Detail(("query", name), f"`{shown}` can be given only once", "repeated")
+        elif any("\0" in text for text in given.getlist(name)):
+            # PostgreSQL takes no such text.
+            yield Detail(("query", name), f"`{shown}` must not contain NUL", "value_error")
 
 
 def _wrong(

@@ -60,6 +60,7 @@ _RETRY_BODY = body_of(
     object_schema({"delivery": {"type": ["integer", "null"], "description": "Only this one."}}),
     {"delivery": 12},
 )
+_KEYS = ("name", "url", "events", "filters")
 _CHANGE_ERRORS = errors_of(400, 401, 403, 404, 413, 415, 422)
 
 
@@ -69,6 +70,11 @@ def post_webhook(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
 
     The reply has the `secret` that signs what is sent; it cannot be shown again.
     """
+    unknown = next((key for key in document if key not in _KEYS), None)
+    if unknown is not None:
+        # It may be a filter, without which the webhook would be told everything.
+        must = f"is not one of {', '.join(_KEYS)}; what to be told of goes into `filters`"
+        raise wrong_value(unknown[:100], must, "unknown")
     events = required(document, "events")
     if not isinstance(events, list) or not all(isinstance(item, str) for item in events):
         raise wrong_value("events", "must be a list of texts", "list_type")

@@ -15,7 +15,8 @@ import pytest
 from squash_api.delivery.subscriptions import EVENTS
 from squash_api.delivery.webhooks import GIVEN_UP_DAYS, KEPT_DAYS, signature
 from squash_api.record.audit import Actor
-from squash_api.record.record import Record
+from squash_api.record.deliveries import Quarantined, ensure_targets, mark_sent
+from squash_api.record.record import Connection, Record
 from squash_api.record.webhooks import claim
 from tests.support.builders import make_body, measured, store_job
 from tests.support.made_alerts import METRIC, open_alerts
@@ -144,6 +145,21 @@ def test_what_ends_in_a_silence_is_not_told(told: Told, receiver: ReceivingServe
     assert receiver.got == []
 
 
+def test_the_end_of_what_was_told_is_told_when_its_silence_ends(
+    told: Told, receiver: ReceivingServer
+) -> None:
+    told.add(receiver.url, *EVENTS)
+    alert_ids = open_alerts(told.record)
+    told.send()
+    silence_id = told.silence(METRIC)
+    told.resolve(*alert_ids)
+    told.send()
+    assert types(receiver) == ["alert.opened"]
+    told.unsilence(silence_id)
+    told.send()
+    assert types(receiver) == ["alert.opened", "alert.resolved"]
+
+
 def test_an_acknowledgement_is_told_with_who_has_it(told: Told, receiver: ReceivingServer) -> None:
     told.add(receiver.url, "alert.acknowledged")
     for alert_id in open_alerts(told.record, {"detector": "1"}, {"detector": "2"}):
@@ -212,6 +228,26 @@ def test_accepted_jobs_are_told_with_what_they_measure(
     data = body["data"]
     assert (data["job"], data["metrics"], data["run_id"]) == (1, ["p.a"], "7")
     assert data["job_url"] == "https://squash.example/job/1"
+
+
+def test_what_a_target_refuses_of_a_job_is_one_event(told: Told, receiver: ReceivingServer) -> None:
+    told.add(receiver.url, "job.quarantined", package=["p"])
+    body = make_body(measured("p.a", 1.5), measured("q.a", 1.5))
+    job_id = store_job(told.record, body=body, new_units={"p.a": "mmag", "q.a": "mmag"})
+    told.deriver.catch_up()
+    lines = [Quarantined(job_id, name, f"{name} a=1.5", f"no: {name}") for name in ("p", "p", "q")]
+
+    def refuse(connection: Connection) -> None:
+        ensure_targets(connection, ["base"])
+        mark_sent(connection, "base", through=job_id, redelivered=[], quarantined=lines, now_ns=1)
+
+    told.record.write(refuse)
+    told.send()
+    told.send()
+    (sent,) = receiver.bodies
+    data = sent["data"]
+    assert (sent["type"], data["job"], data["target"]) == ("job.quarantined", job_id, "base")
+    assert (data["packages"], data["count"], data["reason"]) == (["p"], 2, "no: p")
 
 
 def test_what_is_sent_is_signed(told: Told, receiver: ReceivingServer) -> None:
@@ -331,6 +367,20 @@ def test_what_has_ended_is_forgotten_after_a_month(told: Told, receiver: Receivi
     told.webhooks = told.other()
     told.send()
     assert told.deliveries() == []
+
+
+def test_only_the_newest_of_what_has_ended_is_kept(
+    told: Told, receiver: ReceivingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.add(receiver.url, "alert.opened")
+    for number in range(4):
+        open_alerts(told.record, {"detector": f"{number}"})
+    told.send()
+    before = [item.delivery_id for item in told.deliveries()]
+    monkeypatch.setattr("squash_api.delivery.webhooks.MOST_KEPT", 2)
+    told.webhooks = told.other()
+    told.send()
+    assert [item.delivery_id for item in told.deliveries()] == before[2:]
 
 
 def test_a_redirect_is_not_followed(told: Told, receiver: ReceivingServer) -> None:

@@ -20,7 +20,8 @@ from squash_api.judging.alert_texts import (
     worst_first,
 )
 from squash_api.judging.kinds.range import Range
-from squash_api.judging.limits import judge
+from squash_api.judging.kinds.trend import Trend
+from squash_api.judging.limits import Limit, judge
 from squash_api.record.alerts import AlertRow
 from squash_api.verify.metrics import Metric
 from tests.support.limits import limit
@@ -214,14 +215,6 @@ def test_a_limit_of_a_kind_that_is_not_known_any_more_is_still_named() -> None:
     assert alert_line(an_alert(9.0, broken=[worded])) == "PA1 = 9 mmag, 6 MAD from its median (odd)"
 
 
-def test_a_limit_that_was_computed_is_not_told_to_its_last_digit() -> None:
-    trend = limit("<=", 8.0, name="drp.PA1.trend", tags=("minimum",))
-    ends = Range(4.629350000000001, 5.370649999999999, "mmag")
-    shown = judge(replace(trend, criterion=ends), 9.0).to_json()
-    found = alert_line(an_alert(9.0, broken=[shown]))
-    assert found == "PA1 = 9 mmag, must be >= 4.62935 and <= 5.37065 (trend)"
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_the_order_of_alerts_does_not_matter(seed: int) -> None:
     random = Random(seed)
@@ -244,6 +237,34 @@ def test_alerts_are_counted_by_their_finest_part(tags: dict[str, str], word: str
     grouped = ("detector", "ccdnum", "tract", "patch")
     found = count_text([an_alert(9.0, tags={"dataset": "x", **tags})], About(grouped=grouped))
     assert found == f"PA1: 1 {word}"
+
+
+def test_of_several_runs_it_names_the_value_that_breaks_the_limit_and_the_newest() -> None:
+    shown = an_alert(12.0).broken[0]
+    runs = {"broken": 2, "of": 3}
+    counted = an_alert(6.0, severity=3, state="open", broken=[{**shown, "runs": runs}])
+    said = "PA1 = 12.00 mmag, must be <= 8 (minimum), broken in 2 of the newest 3 runs"
+    assert alert_line(counted) == f"{said}; the newest has 6.00"
+    assert alert_line(replace(counted, value=12.0)) == said
+    over = replace(counted, severity=0, state="resolved")
+    assert alert_line(over) == "PA1 = 6.00 mmag, must be <= 8 (minimum)"
+
+
+def test_a_trend_says_so_and_its_computed_limits_are_as_long_as_needed() -> None:
+    def line(value: float, low: float, high: float) -> str:
+        trend = Trend(10, 0, 5.0, 0.5, "mmag", 5, "both")
+        specification = replace(DESIGN.specification, name="drp.PA1.jump", criterion=trend)
+        limit = Limit(specification, (), Range(low, high, "mmag"))
+        shown = judge(limit, value).to_json()
+        return alert_line(an_alert(value, severity=2, state="open", broken=[shown]))
+
+    usual = "must be like the runs before"
+    assert line(9.3, 3.5990870174183884, 4.599087017418388) == (
+        f"PA1 = 9.3 mmag, {usual}: >= 3.59909 and <= 4.59909 (jump)"
+    )
+    assert line(24001.2345, 24001.21, 24001.23) == (
+        f"PA1 = 24001.2345 mmag, {usual}: >= 24001.21 and <= 24001.23 (jump)"
+    )
 
 
 def test_links_lead_to_the_run_the_job_the_alerts_and_what_to_do() -> None:

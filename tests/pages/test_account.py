@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from squash_api.app import create_app
+from squash_api.record.audit import Actor
 from squash_api.site import Site
 from tests.pages.conftest import BROWSER
 from tests.support.builders import add_test_user, make_settings
@@ -154,6 +155,19 @@ def test_only_admins_see_users_and_the_trail(browser: httpx.Client, path: str) -
     enter(browser, "root")
     assert f'href="{path}"' in browser.get("/account").text
     assert browser.get(path).status_code == 200
+
+
+def test_only_admins_see_the_webhooks(browser: httpx.Client, site: Site) -> None:
+    url = "https://hooks.example.org/hushed"
+    by = Actor(command="a test")
+    site.subscriptions.create(HOSTILE[:18], url, events=["alert.opened"], filters={}, by=by)
+    enter(browser, "ada")
+    assert "hooks.example.org" not in browser.get("/account").text
+    enter(browser, "root")
+    page = browser.get("/account").text
+    assert "https://hooks.example.org/..." in page
+    assert "hushed" not in page
+    assert "<script>alert" not in page
 
 
 def test_an_admin_changes_users_and_the_trail_says_so(browser: httpx.Client, site: Site) -> None:

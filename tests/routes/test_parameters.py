@@ -18,6 +18,7 @@ PROBES = {"/brokers", "/healthz", "/prometheus", "/readyz", "/topics", "/v3/clus
 EXEMPT = PROBES | {"/topics/{topic}", "/v3/clusters/{cluster_id}/topics"}
 """So do clients of a Kafka proxy."""
 
+ENDS, FAR = ("since", "until"), ("0001-01-01", "9999-12-31")
 HTML = {"Accept": "text/html"}
 NAMES = {
     "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
@@ -55,6 +56,17 @@ def test_no_route_has_a_parameter_of_any_name(filled: Calls, method: str, path: 
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input")
     assert reply.json()["detail"][0]["loc"] == ["query", "limmit"]
     assert "limmit" in reply.json()["message"]
+
+
+@pytest.mark.parametrize("asked", ["/alerts?metric", "/search?q", "/quarantine?reason"])
+def test_text_that_postgresql_cannot_take_is_refused(filled: Calls, asked: str) -> None:
+    reply = filled("GET", f"{asked}=a%00b")
+    assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "value_error")
+
+
+def test_dates_of_any_year_are_understood(filled: Calls) -> None:
+    replies = [filled("GET", f"/alerts?{end}={day}") for end in ENDS for day in FAR]
+    assert {reply.status_code for reply in replies} == {200}
 
 
 # It shows nothing: it leads to another page.

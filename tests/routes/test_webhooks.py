@@ -81,6 +81,8 @@ def test_what_cannot_be_a_webhook_is_refused_with_its_place(root: Calls) -> None
         ({"events": "alert.opened"}, "events"),
         ({"filters": []}, "filters"),
         ({"filters": {"severity": "loud"}}, "filters.severity"),
+        ({"severity": "critical"}, "severity"),
+        ({"name": "a/b"}, "name"),
     ):
         reply = root("POST", "/webhooks", {**HOOK, **changes})
         assert reply.status_code == 422, reply.text

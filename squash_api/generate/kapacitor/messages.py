@@ -164,28 +164,22 @@ def whereabouts(per: Sequence[str], *, runbook: str, is_of_value: bool = False) 
         '{{ $line = ", " }}{{ end }}'
     )
     artifact = (
-        ""
-        if not is_of_value
-        else (
-            f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
-            '{{ $line = ", " }}{{ end }}'
-        )
+        f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
+        '{{ $line = ", " }}{{ end }}'
     )
     advice = (
         f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {go_string(ROOT_URL)} }}}}{_LINE}'
         f"<{{{{ . }}}}{runbook_path(runbook)}|what to do>"
         f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
     )
-    lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
-    return (_since_good() if is_of_value else "") + lines
-
-
-def _since_good() -> str:
-    """Return the line on what has changed since the last good run, which a recovery has not."""
-    return (
+    since_good = (
         f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {shown_text(SINCE_GOOD)} }}}}'
         '{{ "\\n" }}since last good: {{ . }}{{ end }}{{ end }}'
     )
+    if not is_of_value:
+        artifact = since_good = ""
+    lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
+    return since_good + lines
 
 
 def runbook_words(runbook: str) -> str:

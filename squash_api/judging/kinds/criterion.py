@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, ClassVar, NamedTuple, Self
 
-from squash_api.judging.wording import number_text
+from squash_api.judging.wording import number_text, plain_number
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import Fault, parse_unit
 from squash_api.verify.units import UnitError, converter, quantity_value
@@ -215,6 +215,19 @@ class Criterion(ABC):
         if is_logarithmic(unit):
             return f"no limit can be in '{unit}': {logarithmic_remedy(unit)}"
         return "write the limit in that unit"
+
+
+def demand_of_past(criterion: Criterion, value: float | None, *, is_ascii: bool = False) -> str:
+    """Return what follows for a value from those before it, in words.
+
+    The numbers are computed, so they are as long as is needed to tell them apart.
+    """
+    others = criterion.numbers
+
+    def text(number: float) -> str:
+        return plain_number(float(number_text(number, value, *others)))
+
+    return f"like the runs before: {criterion.words(text, is_ascii=is_ascii)}"
 
 
 def read_unit(key: str, written: Any, faults: list[Fault]) -> str | None:

@@ -152,3 +152,18 @@ def test_thresholds_of_the_sample_of_verify_metrics_are_found() -> None:
     package = load_metrics_package(shared("verify_metrics_sample"))
     some = dict(sorted(package.specifications.items())[::12])
     assert each_found(replace(package, specifications=some)) == []
+
+
+def test_both_ends_of_a_range_may_be_changed(tmp_path: Path) -> None:
+    directory = write_metrics_package(tmp_path)
+    (directory / "rules" / "validate").mkdir(parents=True)
+    rules = "name: AM1.usual\nrange: {low: 1.25, high: 30, unit: marcsec}\ntags: minimum\n"
+    (directory / "rules" / "validate" / "rules.yaml").write_text(rules)
+    package = metric_alone(load_metrics_package(directory), "validate.AM1")
+    script = edited(
+        make(package), '("AM1" < 1.25 OR "AM1" > 30.0)', '("AM1" < 1.5 OR "AM1" > 40.0)'
+    )
+    assert [(item.path, item.value, item.yaml) for item in hand_changes(package, make, script)] == [
+        (("range", "low"), 1.5, "range: {low: 1.5}"),
+        (("range", "high"), 40.0, "range: {high: 40.0}"),
+    ]
