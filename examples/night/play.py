@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from pathlib import Path
 from random import Random
@@ -73,6 +74,11 @@ class Night:
     def bad(self) -> int:
         """The visit with the bad exposure."""
         return self.visits // 4
+
+    @property
+    def warned(self) -> int:
+        """A visit at which the drift is bad, and not yet too bad."""
+        return 18 * self.visits // 25
 
     @property
     def calibrations(self) -> range:
@@ -153,11 +159,8 @@ def play(given: argparse.Namespace, stop: Stop) -> bool:
         show("service", service.url)
         client = stack.enter_context(closing(logged_in(service)))
         send(night, client, told, stop, gap_s=given.gap)
-        wait_until(
-            lambda: all(is_all_told(messages) for messages in told.values()),
-            stop,
-            what=f"messages on {', '.join(TRUE)}",
-        )
+        for who, messages in told.items():
+            wait_until(partial(is_all_told, messages), stop, what=f"messages of all by {who}")
         # What is too much would come now.
         stop.pause(3 * QUIET_S)
         is_well = tell(night, client, told, specs, folder)
@@ -210,6 +213,9 @@ def send(
             elif visit == night.calibrations.stop:
                 wait_until(lambda: not living(client, "night.psf_fwhm"), stop, what="good images")
                 client.delete(f"/silence/{silence['id']}").raise_for_status()
+            elif visit == night.warned:
+                # Else it may be worse before anybody has heard that it is bad.
+                wait_until(is_told(told, "gain", "WARNING"), stop, what="messages of the drift")
             if visit % 50 == 49:
                 show("visits", f"{visit + 1} of {night.visits}")
     # Of what comes with every visit, only this is expected.
