@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.accounts.accounts import Account
-from squash_api.alerts.changing import mark_silenced
+from squash_api.alerts.changing import ended, mark_silenced
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import (
     AlertChangedError,
@@ -173,7 +173,8 @@ class Acting:
         def work(connection: Connection) -> AlertRow:
             (row,) = self._living(connection, alert_id, by, is_group=False)
             self._require_silent(row, now_ns=now_ns)
-            _change(connection, row, state=RESOLVED, severity=0, resolved_ns=now_ns)
+            over = {"state": RESOLVED, "severity": 0, "resolved_ns": now_ns}
+            _change(connection, row, **over, broken=ended(row, BY_HAND))
             said = {"note": why} if why else {}
             resolved = NewEvent(
                 row.alert_id,

@@ -9,7 +9,7 @@ from typing import Any
 
 from squash_api.alerts.evaluating import Key, Present
 from squash_api.alerts.grouping import Groups
-from squash_api.judging.alert_texts import LATE
+from squash_api.judging.alert_texts import ENDED, LATE
 from squash_api.judging.alerts import PER_JOB
 from squash_api.record.alerts import (
     ACKNOWLEDGED,
@@ -173,15 +173,15 @@ class Changes:
             )
 
     def _resolve(self, row: AlertRow, item: Present) -> None:
-        values = {
-            **_speaking(item),
-            "state": RESOLVED,
-            "severity": 0,
-            "resolved_ns": self._now_ns,
-        }
+        values = {"state": RESOLVED, "severity": 0, "resolved_ns": self._now_ns}
+        if item.why in ENDED:
+            values["broken"] = ended(row, item.why)
+        if item.why != "undefined":
+            values |= _speaking(item)
         self._changed.append((row, values))
-        detail = {"value": values["value"], "why": item.why, "before": row.severity}
-        self._note("resolved", row.alert_id, 0, values["job_id"], detail)
+        spoken = {"value": row.value, "job_id": row.job_id, **values}
+        detail = {"value": spoken["value"], "why": item.why, "before": row.severity}
+        self._note("resolved", row.alert_id, 0, spoken["job_id"], detail)
 
     def _note(
         self,
@@ -276,6 +276,11 @@ def _speaking(item: Present) -> dict[str, Any]:
         "value": None if found is None else found.value,
         "unit": None if found is None else found.unit,
     }
+
+
+def ended(row: AlertRow, why: str) -> list[dict[str, Any]]:
+    """Return what an alert broke last, with why that is not raised any more."""
+    return [{**shown, "ended": why} for shown in row.broken or ({},)]
 
 
 def _had(row: AlertRow) -> dict[str, Any]:

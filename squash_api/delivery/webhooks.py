@@ -479,7 +479,11 @@ def _alert(item: AlertRow, root: str) -> dict[str, Any]:
         "opened": date_text(item.opened_ns),
         "resolved": None if item.resolved_ns is None else date_text(item.resolved_ns),
         "job": item.job_id,
-        "limits": [str(each.get("specification")) for each in item.broken[:MOST_LIMITS]],
+        "limits": [
+            str(each["specification"])
+            for each in item.broken[:MOST_LIMITS]
+            if each.get("specification")
+        ],
     }
 
 

@@ -38,6 +38,15 @@ MOST_LISTED = 3
 LATE = "expect:"
 """What the branch of an alert on late values begins with; the specification follows."""
 
+ENDED: Mapping[str, str] = MappingProxyType(
+    {
+        "undefined": "no specification has this limit any more",
+        "muted": "its limit is muted",
+        "by hand": "resolved by hand",
+    }
+)
+"""The words for why an alert has ended though its value need not be well."""
+
 _NS = 10**9
 _LONG = 120
 _PLURALS = {"patch": "patches", "ccdnum": "CCDs", "ccd": "CCDs"}
@@ -175,11 +184,14 @@ def message_of(alerts: Sequence[Alerted], about: About) -> Message:
 def alert_line(alert: Alerted) -> str:
     """Return an alert in one line: its value, and the worst limit that it breaks or broke."""
     name = split_metric_name(alert.metric)[1]
+    ended = _ended(alert)
     if alert.branch.startswith(LATE):
-        return _late_line(alert)
+        return f"{alert.branch.removeprefix(LATE)}: {ended}" if ended else _late_line(alert)
     if alert.value is None:
         return f"{name} has no value any more: its last one was deleted or withdrawn"
     shown = _most_broken(alert)[:1]
+    if ended:
+        return f"{_limit_line(alert, shown[0])}: {ended}"
     if not alert.severity and shown and not _holds(shown, alert):
         return f"{_limit_line(alert, shown[0])}: not raised any more"
     return _limit_line(alert, shown[0] if shown else None)
@@ -329,7 +341,8 @@ def _broken(alerts: Sequence[Alerted], about: About, severity: int) -> list[str]
 
 
 def _recovered(alerts: Sequence[Alerted], about: About) -> list[str]:
-    lines = [] if len(alerts) == 1 else [f"{count_text(alerts, about)}, all well again"]
+    how = "none raised any more" if any(map(_ended, alerts)) else "all well again"
+    lines = [] if len(alerts) == 1 else [f"{count_text(alerts, about)}, {how}"]
     lines += _listed(alerts)
     word = "late" if alerts[0].branch.startswith(LATE) else "broken"
     began_ns = min(item.opened_ns for item in alerts)
@@ -402,8 +415,7 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
         return f"{criterion.value_text(shown.get('value'))} broken{named}{label and f' ({label})'}"
     if criterion is None:
         demand = f", {shown['words']}" if shown.get("words") else ", breaks its limit"
-        value = number_text(alert.value)
-        return f"{name} = {value}{unit}{demand}{f' ({label})' if label else ''}"
+        return f"{name} = {number_text(alert.value)}{unit}{demand}{label and f' ({label})'}"
     runs = shown.get("runs") if alert.severity else None
     # Of several runs that break it, the newest of all need not.
     value = shown.get("value") if runs else alert.value
@@ -427,6 +439,12 @@ def _value_text(value: float | None, criterion: Criterion, shown: Mapping[str, A
     if shown.get("type"):
         return plain_number(float(number_text(value, *criterion.numbers)))
     return beside(value, criterion.numbers)
+
+
+def _ended(alert: Alerted) -> str | None:
+    """Return why an alert has ended though its value need not be well; None if that is not so."""
+    found = next((item["ended"] for item in alert.broken if item.get("ended")), None)
+    return None if alert.severity or found is None else ENDED.get(found)
 
 
 def _holds(shown: Sequence[Mapping[str, Any]], alert: Alerted) -> bool:

@@ -15,6 +15,7 @@ from squash_api.errors import (
     MissingFieldError,
     NotFoundError,
 )
+from squash_api.judging.alert_texts import alert_line
 from squash_api.record.alerts import AlertRow, change_alert, events_of, get_alert, is_put_aside
 from squash_api.record.audit import Actor
 from squash_api.record.record import Connection
@@ -194,6 +195,7 @@ def test_the_alert_of_a_series_that_reports_no_more_is_resolved_by_hand(
     (alert_id,) = open_alerts(site.record, **other)
     row = site.acting.resolve(alert_id, {"note": "taken out"}, by=ADA)
     assert (row.state, row.severity, row.worst) == ("resolved", 0, 3)
+    assert alert_line(row).endswith(": resolved by hand")
     with site.record.read() as connection:
         event = events_of(connection, alert_id)[-1]
     assert (event.kind, event.user_id, event.detail) == (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.record.alerts import AlertRow, change_alert
+from squash_api.judging.alert_texts import alert_line
+from squash_api.record.alerts import AlertRow, change_alert, get_alert
 from squash_api.record.record import set_state
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, spec
@@ -144,10 +145,14 @@ def test_a_limit_that_is_gone_ends_its_alerts_also_while_nobody_looked(
     for item in (DESIGN, MINIMUM):
         site.redefine(item["name"], {**item, "alert": {"channel": "#other"}})
     site.restart()
-    kinds = [(item.kind, item.detail.get("why")) for item in site.happened()]
-    assert ("resolved", "undefined") in kinds
+    resolved = [item for item in site.happened() if item.kind == "resolved"]
+    assert [item.detail.get("why") for item in resolved] == ["undefined"]
     (row,) = site.living()
     assert row.value == 6.0
+    with site.record.read() as connection:
+        over = get_alert(connection, resolved[0].alert_id)
+    said = "" if over is None else alert_line(over)
+    assert said == "a = 6.00 mmag, must be < 5 (design): no specification has this limit any more"
 
 
 def test_nothing_is_raised_while_muted_and_it_is_when_the_mute_is_over(

@@ -8,6 +8,7 @@ import pytest
 
 from squash_api.generate.kapacitor.text import slack_text
 from squash_api.judging.alert_texts import (
+    ENDED,
     About,
     Link,
     Message,
@@ -179,6 +180,17 @@ def test_a_series_without_value_says_so() -> None:
 def test_what_ended_although_its_value_breaks_the_limit_does_not_claim_otherwise() -> None:
     alert = replace(an_alert(9.0), severity=0, state="resolved", resolved_ns=BEGAN_NS)
     assert alert_line(alert) == "PA1 = 9.00 mmag, must be <= 8 (minimum): not raised any more"
+
+
+@pytest.mark.parametrize("why", ENDED)
+def test_what_ended_otherwise_than_by_a_good_value_says_why(why: str) -> None:
+    shown = [{**item, "ended": why} for item in an_alert(9.0).broken]
+    over = {"severity": 0, "state": "resolved", "resolved_ns": BEGAN_NS, "broken": shown}
+    alerts = [an_alert(9.0, 1, **over), an_alert(9.0, 2, **over)]
+    assert alert_line(alerts[0]) == f"PA1 = 9.00 mmag, must be <= 8 (minimum): {ENDED[why]}"
+    assert "PA1: 2 detectors, none raised any more" in text_of(*alerts)
+    late = an_alert(None, branch="expect:drp.PA1.design", **over | {"broken": [{"ended": why}]})
+    assert alert_line(late) == f"drp.PA1.design: {ENDED[why]}"
 
 
 def test_what_is_on_trial_says_what_it_would_be() -> None:
