@@ -196,7 +196,7 @@ def send(
         for visit in range(night.visits):
             stop.check()
             if visit == night.calibrations.start:
-                silence = closed_dome(client)
+                silence = quiet(client, "night", "dome closed: calibrations")
                 if gap_s:
                     show("gap", f"nothing comes for {gap_s} s, which is planned")
                     stop.pause(gap_s)
@@ -212,12 +212,13 @@ def send(
                 client.delete(f"/silence/{silence['id']}").raise_for_status()
             if visit % 50 == 49:
                 show("visits", f"{visit + 1} of {night.visits}")
+    # Of what comes with every visit, only this is expected.
+    quiet(client, "night.psf_fwhm", "the night is over")
 
 
-def closed_dome(client: httpx.Client) -> dict[str, Any]:
-    """Make the silence for what is planned; returns it."""
-    why = "dome closed: calibrations"
-    answer = client.post("/silences", json={"metric": "night", "why": why, "until": "1h"})
+def quiet(client: httpx.Client, metric: str, why: str) -> dict[str, Any]:
+    """Make a silence for what is planned; returns it."""
+    answer = client.post("/silences", json={"metric": metric, "why": why, "until": "1h"})
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
@@ -260,10 +261,13 @@ def is_all_told(messages: Sequence[str]) -> bool:
     return all(set(levels) <= set(found.get(metric, [])) for metric, levels in TRUE.items())
 
 
-def living(client: httpx.Client, metric: str = "night") -> set[tuple[str, str, str]]:
-    """Return metric, detector and level of the alerts that live."""
+def living(
+    client: httpx.Client, metric: str = "night", *, more: str = ""
+) -> set[tuple[str, str, str]]:
+    """Return metric, detector and level of the alerts that live; `more` goes into the query."""
     found: set[tuple[str, str, str]] = set()
     query: str | None = f"/alerts?state=open&state=acknowledged&metric={metric}&limit=1000"
+    query += more
     while query is not None:
         answer = client.get(query, headers={"Accept": "application/json"})
         answer.raise_for_status()
@@ -319,7 +323,8 @@ def tell(
             # Slack shows these three entities so, and the links by their text.
             print("  " + "\n    ".join(unescape(text).splitlines()))
         is_well = is_well and heads(messages) == TRUE and len(messages) <= MOST_MESSAGES
-    record, report = living(client), in_report(client)
+    record = living(client, more="&silenced=false")
+    report = in_report(client)
     for place, found in (("the record", record), ("the report", report)):
         words = ", ".join(
             f"{level} {metric} of detector {part}" for metric, part, level in sorted(found)

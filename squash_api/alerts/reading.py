@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from squash_api.alerts.seen import Counts, Detail, Happened, RunValue, Seen, SeenGroup
 from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.delivery.verdicts import counted_over
 from squash_api.errors import Detail as Place
 from squash_api.errors import InvalidInputError, NotFoundError, nearest, sentence
 from squash_api.index.code_changes import CodeChanges
@@ -16,7 +18,7 @@ from squash_api.index.history import Entry, history_of
 from squash_api.index.reader import Reader, View
 from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.alert_plan import BranchKey
-from squash_api.judging.alert_texts import LATE, worst_first
+from squash_api.judging.alert_texts import LATE, About, count_text, worst_first
 from squash_api.judging.alerts import GROUPED_TAGS, LEVELS, severity_of
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.metadata_query import applies
@@ -41,6 +43,7 @@ MOST_ALERTS = 5000
 
 _MOST_SIMILAR = 10
 _MOST_LIVING = 500
+_MOST_COUNTED = 20
 # A run may have several jobs of a series.
 _MOST_ENTRIES = 200
 _MOST_TAGS = 20
@@ -88,11 +91,27 @@ class Alerts:
             by_group.setdefault(item.row.group_id, []).append(item)
         with self._reader.view() as view:
             totals = view.ask(alert_lists.sizes_of_groups, by_group)
-        found = [
-            SeenGroup(some[0].group, _worst_first(some), totals[number])
-            for number, some in by_group.items()
-        ]
-        return sorted(found, key=lambda item: item.order)
+            found = [
+                SeenGroup(some[0].group, _worst_first(some), totals[number], "")
+                for number, some in by_group.items()
+            ]
+            found.sort(key=lambda each: each.order)
+            left = _MOST_COUNTED
+            for place, group in enumerate(found):
+                found[place] = replace(group, text=self._text(view, group, is_counted=left > 0))
+                left -= group.total > 1
+        return found
+
+    def _text(self, view: View, item: SeenGroup, *, is_counted: bool) -> str:
+        """Say what a group is about; what its run measured in all costs a look at the run."""
+        rows = [each.row for each in item.alerts]
+        grouped: Sequence[str] = GROUPED_TAGS
+        total = None
+        if is_counted and item.total > 1:
+            snapshot = self._definitions.at(None)
+            named, total = counted_over(view, item.group, rows[0], snapshot)
+            grouped = named or GROUPED_TAGS
+        return count_text(rows, About(grouped=grouped, total=total))
 
     def living_of(self, metric: str, tags: Mapping[str, str]) -> list[Seen]:
         """Return the living alerts of a metric that no tag here excludes, worst first."""
@@ -186,11 +205,6 @@ class Alerts:
         return [
             item for item in found if BranchKey.of(item.specification, item.terms).key == row.branch
         ]
-
-
-def grouped_tags(seen: Sequence[Seen]) -> list[str]:
-    """Return the tags in which alerts of a group may differ."""
-    return [name for name in GROUPED_TAGS if any(name in item.row.tags for item in seen)]
 
 
 def _entries_of(

@@ -146,11 +146,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class SeenGroup:
-    """A group with those of its alerts that are looked at, worst first, and how many it has."""
+    """A group with those of its alerts that are looked at, worst first, and how many it has.
+
+    `text` says what it is about, such as `PA1: 17 of 189 detectors`.
+    """
 
     group: GroupRow
     alerts: Sequence[Seen]
     total: int
+    text: str
 
     @property
     def first(self) -> Seen:

@@ -459,6 +459,15 @@ def _grouped(alert: AlertRow, snapshot: Snapshot) -> Group:
     return next(found, ())
 
 
+def counted_over(
+    view: View, row: GroupRow, first: AlertRow, snapshot: Snapshot
+) -> tuple[Sequence[str], int | None]:
+    """Return the tags over which a group is told as one, and how many series its run measured."""
+    grouped = _grouped(first, snapshot)
+    total = _total(view, row, first, grouped)
+    return () if grouped == PER_JOB else grouped, total
+
+
 def _total(view: View, row: GroupRow, first: AlertRow, grouped: Group) -> int | None:
     """Count the series of a metric that have a value in the run of a group; None if unknown."""
     run = row.key.get("run")

@@ -415,8 +415,7 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
         return f"{criterion.value_text(shown.get('value'))} broken{named}{label and f' ({label})'}"
     if criterion is None:
         demand = f", {shown['words']}" if shown.get("words") else ", breaks its limit"
-        label = f" ({label})" if label else ""
-        return f"{name} = {number_text(alert.value)}{unit}{demand}{label}"
+        return f"{name} = {number_text(alert.value)}{unit}{demand}{label and f' ({label})'}"
     runs = shown.get("runs") if alert.severity else None
     # Of several runs that break it, the newest of all need not.
     value = shown.get("value") if runs else alert.value

@@ -16,8 +16,7 @@ from squash_api.accounts.links import PARAMETER
 from squash_api.alerts.reading import MOST_ALERTS, which_of
 from squash_api.alerts.seen import Detail, Seen, SeenGroup
 from squash_api.errors import AlertChangedError, ForbiddenError, InvalidInputError, SquashError
-from squash_api.judging.alert_texts import About, count_text
-from squash_api.judging.alerts import GROUPED_TAGS, WORST_FIRST, level_of
+from squash_api.judging.alerts import WORST_FIRST, level_of
 from squash_api.judging.kinds.registry import shown_criterion
 from squash_api.judging.wording import counted
 from squash_api.pages.account import go, sent
@@ -102,7 +101,6 @@ def _list(request: Request, *, error: SquashError | None = None) -> Response:
         silences=silences,
         over=over,
         now_ns=now_ns,
-        group_text=group_text,
         level_of=level_of,
         limit_text=limit_text,
     )
@@ -133,6 +131,7 @@ def _found(site: Site, asked: Mapping[str, str | None]) -> dict[str, Any]:
         lately = site.alerts.groups(site.alerts.find(past, limit=_MOST_LATELY))
     return {
         "is_group": group_id is not None,
+        "group_text": groups[0].text if group_id and groups else "",
         "alerts": [item for group in groups for item in group.alerts] if group_id else [],
         "sections": [
             (title, rows)
@@ -169,7 +168,7 @@ def _one(
         # What one sees of all that one may say to have.
         group_level=level_of(max(1, *(item.row.severity for item in living))),
         limit_text=limit_text,
-        group_text=group_text,
+        group_text=site.alerts.groups([seen, *detail.others])[0].text,
         level_of=level_of,
         plot=_plot(detail),
         run_path=run_path,
@@ -240,12 +239,6 @@ def _silence_of(form: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def group_text(alerts: Sequence[Seen]) -> str:
-    """Write what a group is about, such as `PA1: 17 detectors`."""
-    rows = [item.row for item in alerts]
-    return count_text(rows, About(grouped=GROUPED_TAGS))
 
 
 def limit_text(seen: Seen) -> str:

@@ -91,6 +91,7 @@ def review(
             counts.get(name, _Counts()),
             problem=limits.unusable.get(name),
             is_measured=item.metric in measured,
+            is_used=name in limits.used,
             trial_days=(now_ns - trials.get(name, now_ns)) // _DAY_NS if item.is_trial else None,
         )
         for name, item in sorted(contents.items())
@@ -133,10 +134,18 @@ def _reviewed(
     *,
     problem: str | None,
     is_measured: bool,
+    is_used: bool,
     trial_days: int | None,
 ) -> Reviewed:
     finding, text = next(
-        _findings(item, counts, problem, is_measured=is_measured, trial_days=trial_days),
+        _findings(
+            item,
+            counts,
+            problem,
+            is_measured=is_measured,
+            is_used=is_used,
+            trial_days=trial_days,
+        ),
         (None, _usual_text(counts)),
     )
     return Reviewed(
@@ -154,6 +163,7 @@ def _findings(
     problem: str | None,
     *,
     is_measured: bool,
+    is_used: bool,
     trial_days: int | None,
 ) -> Iterator[tuple[Finding, str]]:
     """Yield what there is to say of a specification, the most important first."""
@@ -166,7 +176,7 @@ def _findings(
     if counts.noise >= MOST_NOISE and 2 * counts.noise >= counts.alerts:
         noise = f"{counts.noise} of its {alerts} were acknowledged and ended without worsening"
         yield "noise", f"{noise}: let it wait for a second run (alert.after), or widen it"
-    if not judged and not counts.alerts:
+    if not is_used and not counts.alerts:
         without = (
             f"{item.metric} has no value" if not is_measured else "no value is one of its jobs'"
         )

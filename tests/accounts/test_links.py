@@ -1,6 +1,7 @@
 """Signed links open one page, for a while."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -15,7 +16,7 @@ DAY = 86_400
 ADDRESSES = ("/alert/7", "/alerts?group=5")
 
 
-def links(folder: Path, at: float = NOW, **settings: object) -> Links:
+def links(folder: Path, at: float = NOW, **settings: Any) -> Links:
     return Links(make_settings(folder, **{"read": "users", **settings}), clock=lambda: at)
 
 
@@ -66,7 +67,7 @@ def test_a_secret_that_was_replaced_still_opens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"read": "open"}, {"secret": None}])
-def test_where_it_is_no_use_nothing_is_signed(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_where_it_is_no_use_nothing_is_signed(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert links(tmp_path, **settings).sign("/alert/7") == "/alert/7"
 
 

@@ -91,8 +91,8 @@ def bodies() -> dict[str, Any]:
     found = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            if method in {"post", "put"}:
-                content = operation.get("requestBody", {}).get("content", {})
+            if "requestBody" in operation:
+                content = operation["requestBody"].get("content", {})
                 examples = [each.get("example") for each in content.values()]
                 found[f"{method.upper()} {path}"] = examples[0] if examples else None
     return found

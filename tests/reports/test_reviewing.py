@@ -139,3 +139,12 @@ def test_findings_come_by_what_matters_most(site: Observatory) -> None:
     assert list(by_finding(found)) == ["applies to nothing", "never fires"]
     assert FINDINGS[0] == "fires always"
     assert json.dumps([item.to_json() for item in found])
+
+
+def test_a_kind_that_looks_at_other_values_applies_to_what_it_judges(site: Observatory) -> None:
+    trend = {"n": 20, "k": 5.0, "floor": 0.1, "min_history": 3, "unit": "mmag"}
+    site.define({"name": NAME, "type": "trend", "trend": trend})
+    for number in range(8):
+        site.job(1.0 + number / 100, ago_ns=number * HOUR_NS)
+    found = reviewed(site)
+    assert (found.finding, found.judged) == (None, 0)
