@@ -173,15 +173,15 @@ class Changes:
             )
 
     def _resolve(self, row: AlertRow, item: Present) -> None:
-        values = {"state": RESOLVED, "severity": 0, "resolved_ns": self._now_ns}
+        values: dict[str, Any] = {"state": RESOLVED, "severity": 0, "resolved_ns": self._now_ns}
         if item.why in ENDED:
             values["broken"] = ended(row, item.why)
         if item.why != "undefined":
             values |= _speaking(item)
         self._changed.append((row, values))
-        spoken = {"value": row.value, "job_id": row.job_id, **values}
-        detail = {"value": spoken["value"], "why": item.why, "before": row.severity}
-        self._note("resolved", row.alert_id, 0, spoken["job_id"], detail)
+        job_id, value = values.get("job_id", row.job_id), values.get("value", row.value)
+        detail = {"value": value, "why": item.why, "before": row.severity}
+        self._note("resolved", row.alert_id, 0, job_id, detail)
 
     def _note(
         self,

@@ -136,6 +136,10 @@ def _raised(limit: Limit, value: float | None, shown: Mapping[str, Any] | None) 
     return replace(found, status="passed", margin=None if is_beyond else found.margin)
 
 
+_Place = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric, and the tags of the series that an alert is of, sorted."""
+
+
 class Standings:
     """How every metric stands; only jobs in the index are seen. Safe to use from many threads.
 
@@ -157,9 +161,10 @@ class Standings:
         self._combinations: dict[int, Combination] = {}
         self._snapshot: Snapshot | None = None
         # The metrics with limits that only the alerts of the record know of; and the living alerts,
-        # as of a version, by metric.
+        # as of a version, by their series; and which tags tell the series of a metric apart.
         self._served: set[str] = set()
-        self._alerts: dict[str, dict[int, AlertRow]] = {}
+        self._alerts: dict[_Place, dict[int, AlertRow]] = {}
+        self._alert_tags: dict[str, set[tuple[str, ...]]] = {}
         self._alerts_version = -1
         # By metric and its unit.
         self._limits: dict[tuple[str, str | None], list[Limit]] = {}
@@ -201,10 +206,13 @@ class Standings:
         self._waiting.update(self._key_of(series) for series in followed.series)
         names = {self.latest.metrics[item].name for item in followed.metrics}
         names |= self._learn_limits()
-        names |= self._learn_alerts(view)
-        if names:
+        places = self._learn_alerts(view)
+        if names or places:
             self._waiting.update(
-                key for key, standing in self._standings.items() if standing.metric in names
+                key
+                for key, standing in self._standings.items()
+                if standing.metric in names
+                or not places.isdisjoint(self._places(standing.metric, key[1]))
             )
         oldest_ns = now_ns - DAYS * _DAY_NS
         self._judge(view, oldest_ns=oldest_ns)
@@ -237,33 +245,42 @@ class Standings:
         }
         return changed
 
-    def _learn_alerts(self, view: View) -> set[str]:
-        """Keep the living alerts, if limits are served; return the metrics whose have changed."""
+    def _learn_alerts(self, view: View) -> set[_Place]:
+        """Keep the living alerts, if limits are served; return the places of those that changed."""
         if not self._served:
-            self._alerts, self._alerts_version = {}, -1
+            self._alerts, self._alert_tags, self._alerts_version = {}, {}, -1
             return set()
         version = view.ask(newest_alert_version)
         if version == self._alerts_version:
             return set()
         changed = set()
         for row in view.ask(alerts_after, self._alerts_version):
-            of_metric = self._alerts.setdefault(row.metric, {})
-            is_known = of_metric.pop(row.alert_id, None) is not None
+            place = row.metric, tuple(sorted(row.tags.items()))
+            there = self._alerts.setdefault(place, {})
+            is_known = there.pop(row.alert_id, None) is not None
             if row.state != RESOLVED and not row.is_trial:
-                of_metric[row.alert_id] = row
+                there[row.alert_id] = row
+                self._alert_tags.setdefault(row.metric, set()).add(tuple(sorted(row.tags)))
                 is_known = True
+            if not there:
+                del self._alerts[place]
             if is_known and row.metric in self._served:
-                changed.add(row.metric)
+                changed.add(place)
         self._alerts_version = version
         return changed
 
+    def _places(self, metric: str, tags: Combination) -> Iterator[_Place]:
+        """Yield where the alerts of series with these tags are: a few, however many alerts live."""
+        has = dict(tags)
+        for names in self._alert_tags.get(metric, ()):
+            yield metric, tuple((name, has.get(name, "")) for name in names)
+
     def _raised_in(self, metric: str, tags: Combination) -> dict[str, Mapping[str, Any]]:
         """Return the limits that living alerts say are raised for these tags, by name."""
-        has = dict(tags)
         return {
             item["specification"]: item
-            for row in self._alerts.get(metric, {}).values()
-            if all(has.get(name) == text for name, text in row.tags.items())
+            for place in self._places(metric, tags)
+            for row in self._alerts.get(place, {}).values()
             for item in row.broken
             if "specification" in item
         }

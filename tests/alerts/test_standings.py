@@ -8,6 +8,7 @@ import pytest
 
 from squash_api.judging.states import State
 from squash_api.standings.board import Board
+from squash_api.standings.standing import Standings
 from tests.support.definitions import spec
 from tests.support.observatory import HOUR_NS
 from tests.support.raised import AlertedObservatory
@@ -79,3 +80,26 @@ def test_an_alert_of_coarser_series_counts_for_all_that_it_is_made_of(
     site.job(9.0, ago_ns=4 * HOUR_NS, detector=2)
     site.step()
     assert {standing.state for standing in site.stand().values()} == {"WARNING"}
+
+
+def test_an_alert_is_looked_up_and_has_only_its_own_series_judged_again(
+    site: AlertedObservatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.define(spec("p.a.design", **TWICE))
+    for hours in (9, 8):
+        for detector in range(20):
+            site.job(9.0, ago_ns=hours * HOUR_NS, detector=detector)
+    site.step()
+    assert {standing.state for standing in site.stand().values()} == {"WARNING"}
+    site.job(1.0, ago_ns=7 * HOUR_NS, detector=3)
+    site.job(1.0, ago_ns=6 * HOUR_NS, detector=3)
+    site.stand()
+    site.step()
+    looked: list[Any] = []
+    found = Standings._raised_in
+    monkeypatch.setattr(
+        Standings, "_raised_in", lambda *asked: looked.append(asked[1:]) or found(*asked)
+    )
+    states = [standing.state for standing in site.stand().values()]
+    assert (states.count("passed"), len(looked)) == (1, 1)
+    assert len(list(site.standings._places(*looked[0]))) == 1

@@ -185,7 +185,8 @@ def test_what_ended_although_its_value_breaks_the_limit_does_not_claim_otherwise
 @pytest.mark.parametrize("why", ENDED)
 def test_what_ended_otherwise_than_by_a_good_value_says_why(why: str) -> None:
     shown = [{**item, "ended": why} for item in an_alert(9.0).broken]
-    over = {"severity": 0, "state": "resolved", "resolved_ns": BEGAN_NS, "broken": shown}
+    over: dict[str, Any] = {"severity": 0, "state": "resolved", "resolved_ns": BEGAN_NS}
+    over["broken"] = shown
     alerts = [an_alert(9.0, 1, **over), an_alert(9.0, 2, **over)]
     assert alert_line(alerts[0]) == f"PA1 = 9.00 mmag, must be <= 8 (minimum): {ENDED[why]}"
     assert "PA1: 2 detectors, none raised any more" in text_of(*alerts)
