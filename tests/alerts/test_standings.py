@@ -97,9 +97,12 @@ def test_an_alert_is_looked_up_and_has_only_its_own_series_judged_again(
     site.step()
     looked: list[Any] = []
     found = Standings._raised_in
-    monkeypatch.setattr(
-        Standings, "_raised_in", lambda *asked: looked.append(asked[1:]) or found(*asked)
-    )
+
+    def look(*asked: Any) -> Any:
+        looked.append(asked[1:])
+        return found(*asked)
+
+    monkeypatch.setattr(Standings, "_raised_in", look)
     states = [standing.state for standing in site.stand().values()]
     assert (states.count("passed"), len(looked)) == (1, 1)
     assert len(list(site.standings._places(*looked[0]))) == 1
