@@ -210,7 +210,13 @@ def parse_specification(
     """
     faults: list[Fault] = []
     criterion = (kind or kind_by_keys(document)).parse(document, faults)
-    criterion = None if criterion is None else criterion.placed(name)
+    if criterion is not None:
+        criterion = criterion.placed(name)
+        members = criterion.members
+        twice = next((item for item in members if members.count(item) > 1), None)
+        if twice is not None:
+            message = f"'{twice}' is in the list twice, by its short and its full name: delete one"
+            faults.append(Fault(criterion.UNIT_PATH, message))
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags must be text or a list of texts: write [] for none"))
