@@ -194,10 +194,8 @@ class Raising(Loop):
             ended += gone
         some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
-        present: list[Present] = []
-        if series:
-            rows = {Key.of(row): row for row in self._living.values()}
-            present = evaluator.present(view, series, rows, now_ns=now_ns)
+        rows = {Key.of(row): row for row in self._living.values()} if series else {}
+        present = evaluator.present(view, series, rows, now_ns=now_ns) if series else []
         return _Round(before, after, present, ended, rules)
 
     def _plan(self, view: View) -> Evaluator:

@@ -1,12 +1,11 @@
 """The states of series: what the alerts of the record say of limits that only these know of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from squash_api.alerts.freshness import Combination
 from squash_api.judging.states import State
 from squash_api.standings.board import Board
 from squash_api.standings.standing import Standings
@@ -84,7 +83,7 @@ def test_an_alert_of_coarser_series_counts_for_all_that_it_is_made_of(
 
 
 def test_an_alert_is_looked_up_and_has_only_its_own_series_judged_again(
-    site: AlertedObservatory,
+    site: AlertedObservatory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.define(spec("p.a.design", **TWICE))
     for hours in (9, 8):
@@ -96,14 +95,14 @@ def test_an_alert_is_looked_up_and_has_only_its_own_series_judged_again(
     site.job(1.0, ago_ns=6 * HOUR_NS, detector=3)
     site.stand()
     site.step()
-    looked: list[tuple[str, Combination]] = []
+    looked: list[Any] = []
+    found = Standings._raised_in
 
-    class Watched(Standings):
-        def _raised_in(self, metric: str, tags: Combination) -> dict[str, Mapping[str, Any]]:
-            looked.append((metric, tags))
-            return super()._raised_in(metric, tags)
+    def look(*asked: Any) -> Any:
+        looked.append(asked[1:])
+        return found(*asked)
 
-    site.standings.__class__ = Watched
+    monkeypatch.setattr(Standings, "_raised_in", look)
     states = [standing.state for standing in site.stand().values()]
     assert (states.count("passed"), len(looked)) == (1, 1)
     assert len(list(site.standings._places(*looked[0]))) == 1
