@@ -210,7 +210,8 @@ def parse_specification(
     """
     faults: list[Fault] = []
     criterion = (kind or kind_by_keys(document)).parse(document, faults)
-    criterion = None if criterion is None else criterion.placed(name)
+    if criterion is not None:
+        criterion = _placed(criterion, name, faults)
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags must be text or a list of texts: write [] for none"))
@@ -236,6 +237,17 @@ def parse_specification(
     if problem is not None:
         faults.append(Fault(("alert", "group"), problem))
     return found, faults
+
+
+def _placed(criterion: Criterion, name: str, faults: list[Fault]) -> Criterion:
+    """Return the criterion of a specification with the full names of what it counts."""
+    criterion = criterion.placed(name)
+    members = criterion.members
+    twice = next((item for item in members if members.count(item) > 1), None)
+    if twice is not None:
+        message = f"'{twice}' is in the list twice, by its short and its full name: delete one"
+        faults.append(Fault(criterion.UNIT_PATH, message))
+    return criterion
 
 
 def check_partial(

@@ -37,6 +37,6 @@ def test_of_several_runs_the_value_that_breaks_the_limit_is_shown() -> None:
 
 def test_a_group_shows_what_needs_a_person_before_what_somebody_has() -> None:
     held, free = seen(state=ACKNOWLEDGED), seen(alert_id=2, severity=2)
-    group = SeenGroup(GROUP, [held, free], 2)
+    group = SeenGroup(GROUP, [held, free], 2, "")
     assert (group.first, group.held, group.rank) == (free, 1, 0)
-    assert SeenGroup(GROUP, [held], 1).first is held
+    assert SeenGroup(GROUP, [held], 1, "").first is held

@@ -106,6 +106,11 @@ def test_what_is_exported_is_read_again(tmp_path: Path) -> None:
             "there is no specification 'demo.latency.hadr': write 'demo.latency.hard'",
         ),
         ("name: latency.a\ncompound: {any: [a, hard]}", 2, "'demo.latency.a' counts itself"),
+        (
+            "name: latency.a\ncompound: {all: [hard, demo.latency.hard]}",
+            2,
+            "'demo.latency.hard' is in the list twice, by its short and its full name: delete one",
+        ),
         ("name: frac.a\nbase: '#none'\nrange: {low: 1, unit: s}", 2, "is not found"),
         ("id: p\nrange: {low: 3, high: 1, unit: s}", 2, "low: 3 is above high: 1"),
     ],

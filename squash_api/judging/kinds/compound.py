@@ -61,7 +61,9 @@ class Compound(Criterion):
         over = _parse_over(written, faults)
         if key is None:
             return None
-        needed = {"any": 1, "all": len(names)}.get(key) or _parse_count(written, names, faults)
+        needed = {"any": 1, "all": len(names)}.get(key)
+        if needed is None:
+            needed = _parse_count(written, names, faults)
         return None if len(faults) > before else cls(needed, names, over)
 
     @classmethod
