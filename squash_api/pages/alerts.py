@@ -255,13 +255,12 @@ def _demand(broken: Mapping[str, Any]) -> str:
 
 
 def _plot(detail: Detail) -> Markup:
-    """Draw the values of the last runs, with the limit."""
+    """Draw the values of the last runs, with the limits."""
     values = [item.entry.value for item in detail.runs if item.entry.value is not None]
     criterion = detail.seen.criterion
-    bounds = () if criterion is None else criterion.bounds
+    limits = [] if criterion is None else [bound.number for bound in criterion.bounds]
     level = detail.seen.level.lower()
-    limit = bounds[0].number if bounds else None
-    return sparkline(values, unit=detail.seen.row.unit, limit=limit, level=level)
+    return sparkline(values, unit=detail.seen.row.unit, limits=limits, level=level)
 
 
 def _words(kind: str, detail: Mapping[str, Any]) -> str:

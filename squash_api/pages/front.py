@@ -122,12 +122,11 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
 
     def trend(entry: Entry, row: Row) -> Markup:
         values = [value for _, value in trends[entry.metric_id, row.standing.tags]]
-        if row.verdict is None or not row.verdict.limit.criterion.bounds:
+        if row.verdict is None:
             return sparkline(values, unit=entry.unit)
-        bound = row.verdict.limit.criterion.bounds[0]
-        return sparkline(
-            values, unit=entry.unit, limit=bound.number, level=row.verdict.level.lower()
-        )
+        limits = [bound.number for bound in row.verdict.limit.criterion.bounds]
+        level = row.verdict.level.lower()
+        return sparkline(values, unit=entry.unit, limits=limits, level=level)
 
     return trend
 

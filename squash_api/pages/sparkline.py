@@ -18,42 +18,41 @@ def sparkline(
     values: Sequence[float],
     *,
     unit: str | None = None,
-    limit: float | None = None,
+    limits: Sequence[float] = (),
     level: str = "critical",
 ) -> Markup:
     """Draw values, in order, as a line with a dot at the last one; without values it is empty.
 
-    The limit is a dashed line in the colour of its level, if it is anywhere near the values. The
-    unit is read aloud with them.
+    A limit is a dashed line in the colour of the level, if it is anywhere near the values. The unit
+    is read aloud with them.
     """
     if not values:
         return Markup("")
     low, high = min(values), max(values)
-    if limit is not None and _is_near(limit, low, high):
-        low, high = min(low, limit), max(high, limit)
-    else:
-        limit = None
+    near = [limit for limit in limits if _is_near(limit, low, high)]
+    low, high = min(low, *near, high), max(low, *near, high)
     step = (WIDTH - 2 * _EDGE) / max(len(values) - 1, 1)
     start = _EDGE if len(values) > 1 else WIDTH / 2
     points = [
         (start + place * step, _height(value, low, high)) for place, value in enumerate(values)
     ]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    line = Markup("")
-    if limit is not None:
-        line = Markup('<path class="spark-limit spark-{2}" d="M0 {0}H{1}"/>').format(
+    lines = Markup("").join(
+        Markup('<path class="spark-limit spark-{2}" d="M0 {0}H{1}"/>').format(
             f"{_height(limit, low, high):.1f}", WIDTH, level
         )
+        for limit in near
+    )
     x, y = points[-1]
     return Markup(
         '<svg class="spark" role="img" aria-label="{label}" width="{width}" height="{height}" '
-        'viewBox="0 0 {width} {height}">{line}<path class="spark-line" d="{path}"/>'
+        'viewBox="0 0 {width} {height}">{lines}<path class="spark-line" d="{path}"/>'
         '<circle cx="{x}" cy="{y}" r="2.5"/></svg>'
     ).format(
         label=_label(values, unit),
         width=WIDTH,
         height=HEIGHT,
-        line=line,
+        lines=lines,
         path=path,
         x=f"{x:.1f}",
         y=f"{y:.1f}",

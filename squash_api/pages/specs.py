@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import Request, Response
 
 from squash_api.definitions.in_force import Defined
-from squash_api.judging.alerts import duration_text
+from squash_api.judging.alerts import PER_JOB, Group, duration_text
 from squash_api.judging.metadata_query import query_words
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.pages.rendering import query_text, render
 from squash_api.reports.reviewing import Reviewed, by_finding, review
 from squash_api.routes.dependencies import MAX_PAGE
@@ -148,13 +149,19 @@ def _plain(value: Any) -> str:
 
 def alert_texts(content: Specification) -> list[str]:
     """List what a specification sets for its alerts and for late values."""
-    texts = []
+    texts = ["on trial: nobody is told"] if content.is_trial else []
+    if content.after is not None:
+        texts.append(f"raised when {content.after.runs} of {content.after.of} runs break it")
+    if content.min_runs:
+        texts.append(f"raised after {counted(content.min_runs, 'run')} at the earliest")
     if content.muted_through is not None and content.alert and content.alert.mute:
         texts.append(f"muted through {content.muted_through}: {content.alert.mute.why}")
     if content.channel:
         texts.append(f"alerts go to {content.channel}")
     if content.alert is not None and content.alert.per is not None:
         texts.append(f"one alert per {', '.join(content.per) or 'metric'}")
+    if content.alert is not None and content.alert.group is not None:
+        texts.append(_group_text(content.group))
     if content.alert is not None and content.alert.max_age_s is not None:
         texts.append(f"no alerts on data older than {duration_text(content.max_age_s)}")
     if content.expect is not None:
@@ -163,4 +170,11 @@ def alert_texts(content: Specification) -> list[str]:
             f"a value is expected every {duration_text(content.expect.every_s)}"
             f"{grace if content.expect.grace_s else ''}"
         )
+        texts += [f"for each {tag} of {', '.join(said)}" for tag, said in content.expect.each]
     return texts
+
+
+def _group_text(group: Group) -> str:
+    if group == PER_JOB:
+        return "all alerts of a job are one message"
+    return f"one message for all of {', '.join(group)}" if group else "each alert is a message"

@@ -26,15 +26,16 @@ def test_larger_values_are_higher_and_time_goes_to_the_right() -> None:
     [[1.0], [2.0, 2.0], [-1.7e308, 1.7e308], [5e-324, 0.0], [1e300, 1e300 * (1 + 1e-15)]],
 )
 def test_any_values_stay_inside(values: list[float]) -> None:
-    for x, y in points(sparkline(values, limit=1.7e308)):
+    for x, y in points(sparkline(values, limits=[1.7e308])):
         assert 0 <= x <= WIDTH
         assert 0 <= y <= HEIGHT
 
 
 def test_a_near_limit_is_drawn_and_a_far_one_is_not() -> None:
-    assert "spark-limit" in sparkline([1.0, 2.0], limit=3.0)
-    assert "spark-limit" not in sparkline([1.0, 2.0], limit=300.0)
-    assert "spark-limit" in sparkline([1.0], limit=300.0)
+    assert "spark-limit" in sparkline([1.0, 2.0], limits=[3.0])
+    assert "spark-limit" not in sparkline([1.0, 2.0], limits=[300.0])
+    assert "spark-limit" in sparkline([1.0], limits=[300.0])
+    assert sparkline([1.0, 2.0], limits=[0.5, 3.0, 300.0]).count("spark-limit") == 2
 
 
 def test_it_says_what_it_shows() -> None:

@@ -226,3 +226,23 @@ def test_a_review_is_of_what_the_filters_leave(browser: httpx.Client, calls: Cal
 
 def test_a_review_of_another_time_is_refused(browser: httpx.Client) -> None:
     assert browser.get("/specs?since=soon").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("alert", "expect", "text"),
+    [
+        ({"trial": True}, None, "on trial: nobody is told"),
+        ({"after": {"runs": 2, "of": 3}}, None, "raised when 2 of 3 runs break it"),
+        ({"min_runs": 5}, None, "raised after 5 runs at the earliest"),
+        ({"group": "job"}, None, "all alerts of a job are one message"),
+        ({"group": "none"}, None, "each alert is a message"),
+        ({"group": ["tract"]}, None, "one message for all of tract"),
+        (None, {"every": "24h", "each": {"detector": ["0-188"]}}, "for each detector of 0-188"),
+    ],
+)
+def test_what_is_set_for_alerts_is_said(
+    alert: dict[str, Any] | None, expect: dict[str, Any] | None, text: str
+) -> None:
+    limit = {"value": 8, "unit": "mmag", "operator": "<="}
+    document = {"threshold": limit, "alert": alert, "expect": expect}
+    assert text in alert_texts(specification_from_json(document, name="p.m.s"))
