@@ -166,8 +166,7 @@ class Raising(Loop):
         again, rules = self._follow_rules(view, evaluator.plan)
         day = now_ns // _DAY_NS
         if day != before.day:
-            plan = evaluator.plan
-            again |= {item.metric.name for item in plan.by_id.values() if item.is_muted}
+            again |= {name for name, item in evaluator.plan.by_name.items() if item.is_muted}
         changed = view.contexts.changed(after=before.version, limit=_MOST_CHANGES)
         after = replace(before, day=day)
         series: set[Series] = set()
@@ -194,8 +193,8 @@ class Raising(Loop):
             ended += gone
         some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
-        rows = {Key.of(row): row for row in self._living.values()} if series else {}
-        present = evaluator.present(view, series, rows, now_ns=now_ns) if series else []
+        rows = {Key.of(row): row for row in self._living.values()}
+        present = evaluator.present(view, series, rows, now_ns=now_ns)
         return _Round(before, after, present, ended, rules)
 
     def _plan(self, view: View) -> Evaluator:
