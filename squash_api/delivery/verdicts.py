@@ -31,6 +31,7 @@ from squash_api.judging.alert_texts import (
     worst_first,
 )
 from squash_api.judging.alerts import PER_JOB, Group
+from squash_api.judging.kinds.registry import shown_criterion
 from squash_api.judging.limits import limits_of
 from squash_api.record.alerts import (
     RESOLVED,
@@ -491,6 +492,14 @@ def _changes(view: View, alert: AlertRow, snapshot: Snapshot) -> str:
     metric = view.metrics.by_name.get(alert.metric)
     if job is None or metric is None:
         return ""
-    names = {str(shown.get("specification")) for shown in alert.broken}
-    found = [item for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names]
-    return since_last_good(view, limits_of(found, unit=metric.unit, schema=view.schema), job)
+    broken = {str(shown.get("specification")): shown for shown in alert.broken}
+    found = [item for item in snapshot.by_metric.get(alert.metric, ()) if item.name in broken]
+    limits = limits_of(found, unit=metric.unit, schema=view.schema)
+    # What a trend demands of each value depends on those before: as good counts what would have
+    # met what it demanded last.
+    settled = (
+        replace(limit, criterion=criterion)
+        for limit in limits
+        if (criterion := shown_criterion(broken[limit.name], limit.unit)) is not None
+    )
+    return since_last_good(view, settled, job)

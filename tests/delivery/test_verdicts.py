@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from squash_api.delivery.verdicts import message_about
 from squash_api.judging.alert_plan import branch_keys
 from squash_api.judging.alert_texts import time_words
 from squash_api.record.alerts import (
@@ -21,6 +22,7 @@ from squash_api.record.alerts import (
     change_alert,
     change_group,
     get_alert,
+    get_group,
     living_alerts,
 )
 from squash_api.record.audit import Actor
@@ -28,6 +30,7 @@ from squash_api.record.silences import NewSilence, add_silence, end_silence
 from squash_api.schema.names import NOT_FOR
 from tests.support.alert_world import SCHEMA, World
 from tests.support.made_alerts import open_alerts
+from tests.support.raised import AlertedObservatory
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
 HOUR_NS = 3600 * 10**9
@@ -502,3 +505,22 @@ def test_groups_of_any_key_are_told(world: World, kapacitor: ToldKapacitor) -> N
     assert texts(kapacitor)[0].startswith(
         "🔴 *CRITICAL* plain (validate) and 1 metric more: Three levels\n2 metrics, 1 CRITICAL and"
     )
+
+
+def test_a_trend_too_says_what_has_changed_since_the_last_good_run(tmp_path: Path) -> None:
+    with AlertedObservatory(tmp_path) as site:
+        rule = {"n": 3, "k": 3, "floor": 2, "unit": "mmag", "min_history": 3}
+        site.define({"name": "p.a.jump", "type": "trend", "trend": rule})
+        for hours, value in ((9, 4.0), (8, 4.1), (7, 4.2), (6, 9.0)):
+            afw = {"name": "afw", "git_url": "https://github.com/lsst/afw", "git_sha": "a" * 40}
+            if hours < 7:
+                afw["git_sha"] = "b" * 40
+            site.job(value, ago_ns=hours * HOUR_NS, run_id=f"r{hours}", packages={"afw": afw})
+        (raised,) = site.living()
+        with site.reader.view() as view:
+            group = view.ask(get_group, raised.group_id)
+            assert group is not None
+            in_force = site.definitions.in_force.at(None)
+            told = message_about(view, group, [raised], in_force, root="http://x")
+        assert "since last good: afw" in told.lines
+        assert told.lines[0].endswith("must be like the runs before: >= 2.1 and <= 6.1 (jump)")
