@@ -64,31 +64,31 @@ class Alerted(Protocol):
     """What is told of an alert; `record.alerts:AlertRow` has it."""
 
     @property
-    def alert_id(self) -> int: ...  # noqa: D102  as there
+    def alert_id(self) -> int: ...
     @property
-    def metric(self) -> str: ...  # noqa: D102
+    def metric(self) -> str: ...
     @property
-    def branch(self) -> str: ...  # noqa: D102
+    def branch(self) -> str: ...
     @property
-    def tags(self) -> Mapping[str, str]: ...  # noqa: D102
+    def tags(self) -> Mapping[str, str]: ...
     @property
-    def is_trial(self) -> bool: ...  # noqa: D102
+    def is_trial(self) -> bool: ...
     @property
-    def severity(self) -> int: ...  # noqa: D102
+    def severity(self) -> int: ...
     @property
-    def worst(self) -> int: ...  # noqa: D102
+    def worst(self) -> int: ...
     @property
-    def opened_ns(self) -> int: ...  # noqa: D102
+    def opened_ns(self) -> int: ...
     @property
-    def resolved_ns(self) -> int | None: ...  # noqa: D102
+    def resolved_ns(self) -> int | None: ...
     @property
-    def time_ns(self) -> int | None: ...  # noqa: D102
+    def time_ns(self) -> int | None: ...
     @property
-    def value(self) -> float | None: ...  # noqa: D102
+    def value(self) -> float | None: ...
     @property
-    def unit(self) -> str | None: ...  # noqa: D102
+    def unit(self) -> str | None: ...
     @property
-    def broken(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    def broken(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 AlertedT = TypeVar("AlertedT", bound=Alerted)
