@@ -20,6 +20,7 @@ from squash_api.generate.kapacitor.verdicts import is_verdict_id
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.points import own_line
+from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.alert_texts import (
     LATE,
@@ -46,7 +47,8 @@ from squash_api.record.alerts import (
 )
 from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.schema import watch as names
-from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_URL
+from squash_api.schema.artifacts import may_have_artifacts
+from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_URL, Context
 
 _MOST_GROUPS = 100
 _MOST_JOBS = 2000
@@ -310,9 +312,18 @@ def message_about(
             run=None if run is None else str(run),
             run_url=None if run_url is None else str(run_url),
             job_id=newest.job_id if context is not None else None,
+            artifact_url=_artifact(view, newest.job_id, context),
         ),
     )
     return message_of(alerts, about)
+
+
+def _artifact(view: View, job_id: int | None, context: Context | None) -> str | None:
+    """Return the address of the first artifact of a job; None if it has none."""
+    if job_id is None or context is None or not may_have_artifacts(context):
+        return None
+    found = view.ask(artifacts_in, [job_id]).get(job_id)
+    return found[0].url if found else None
 
 
 def _wanted(view: View, told: Told, *, is_everything: bool) -> tuple[list[GroupRow], int, bool]:

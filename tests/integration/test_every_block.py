@@ -77,7 +77,7 @@ NOT_COMMANDS: Mapping[str, str] = {
 }
 """Languages whose blocks are not commands, and what checks them."""
 
-MAY_FIND = ("squash report", "squash judge", "squash spool")
+MAY_FIND = ("squash report", "squash judge", "squash spool", "squash specs propose")
 """Commands that exit with 1 for what they find in the data."""
 
 GIVEN: Mapping[tuple[str, str], str] = {
@@ -411,19 +411,28 @@ def test_a_block_that_is_not_run_is_valid_shell_at_least(block: Block) -> None:
 def test_the_yaml_of_a_page_is_a_metrics_package(tmp_path: Path) -> None:
     page = "docs/specification-format.md"
     found = [block.text for block in ALL if (block.page, block.language) == (page, "yaml")]
-    metrics, reduced, aggregated, specifications, alert = found
+    metrics, reduced, aggregated, specifications, conditions, *kinds, alert = found
     package = tmp_path / "mine"
     (package / "metrics").mkdir(parents=True)
     (package / "metrics" / "validate_drp.yaml").write_text(metrics)
     (package / "metrics" / "demo.yaml").write_text(reduced + aggregated)
     (package / "specs" / "validate_drp").mkdir(parents=True)
     shutil.copy(ROOT / "specs/srd/specs/validate_drp/levels.yaml", package / "specs/validate_drp")
-    (package / "specs" / "validate_drp" / "astrometry.yaml").write_text(specifications + alert)
+    another = f'{alert}---\nname: faint\nbase: "#AM1"\nthreshold: {{value: 20.0}}\n{conditions}'
+    (package / "specs" / "validate_drp" / "astrometry.yaml").write_text(specifications + another)
     # The mute in it ends some day.
     loaded = load_metrics_packages([package], today=date(2026, 11, 27))
     assert loaded.problems == ()
     assert find_doubts([package]) == []
-    assert [item.level for item in loaded.specifications.values()] == ["CRITICAL"]
+    levels = [item.level for item in loaded.specifications.values()]
+    assert levels == ["CRITICAL", "WARNING"]
+
+    shutil.copytree(ROOT / "examples/specs/kinds", tmp_path / "kinds")
+    (tmp_path / "kinds" / "rules" / "quality" / "rules.yaml").write_text("---\n".join(kinds))
+    loaded = load_metrics_packages([tmp_path / "kinds"])
+    assert loaded.problems == ()
+    found_kinds = {item.criterion.TYPE for item in loaded.specifications.values()}
+    assert found_kinds == {"threshold", "range", "trend", "compound"}
 
 
 def test_every_block_is_run_or_it_is_said_why_not() -> None:
