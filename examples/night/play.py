@@ -61,6 +61,7 @@ TRUE = {
 QUIET_S, CONNECTIONS, TIMEOUT_S = 2, 6, 60.0
 _HEAD = re.compile(r"\*(\w+)\* (\w+)")
 _OWN = "* SQuaSH: "
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,7 @@ def send(
                     show("gap", f"nothing comes for {gap_s} s, which is planned")
                     stop.pause(gap_s)
             jobs = [job_of(visit, number, each) for number, each in enumerate(night.values(visit))]
-            for answer in pool.map(lambda job: client.post("/job", json=job), jobs):
-                answer.raise_for_status()
+            list(pool.map(partial(post, client), jobs))
             if visit == night.bad:
                 wait_until(is_told(told, "psf_fwhm", "CRITICAL"), stop, what="messages of it")
             elif visit == night.bad + 1:
@@ -220,6 +220,18 @@ def send(
                 show("visits", f"{visit + 1} of {night.visits}")
     # Of what comes with every visit, only this is expected.
     quiet(client, "night.psf_fwhm", "the night is over")
+
+
+def post(client: httpx.Client, job: Mapping[str, Any]) -> None:
+    """Send a job; again, if the service closes a connection that was idle just then."""
+    for left in range(_TRIES, 0, -1):
+        try:
+            client.post("/job", json=job).raise_for_status()
+        except httpx.TransportError:
+            if left == 1:
+                raise
+        else:
+            return
 
 
 def quiet(client: httpx.Client, metric: str, why: str) -> dict[str, Any]:
