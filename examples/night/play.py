@@ -159,9 +159,15 @@ def play(given: argparse.Namespace, stop: Stop) -> bool:
         )
         show("service", service.url)
         client = stack.enter_context(closing(logged_in(service)))
-        send(night, client, told, stop, gap_s=given.gap)
-        for who, messages in told.items():
-            wait_until(partial(is_all_told, messages), stop, what=f"messages of all by {who}")
+        try:
+            send(night, client, told, stop, gap_s=given.gap)
+            for who, messages in told.items():
+                wait_until(partial(is_all_told, messages), stop, what=f"messages of all by {who}")
+        except DemoError:
+            # What there is shows what is missing.
+            for who, messages in told.items():
+                show("told", f"by {who}: {heads(messages)}")
+            raise
         # What is too much would come now.
         stop.pause(3 * QUIET_S)
         is_well = tell(night, client, told, specs, folder)
