@@ -61,6 +61,7 @@ TRUE = {
 QUIET_S, CONNECTIONS, TIMEOUT_S = 2, 6, 60.0
 _HEAD = re.compile(r"\*(\w+)\* (\w+)")
 _OWN = "* SQuaSH: "
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,15 @@ def play(given: argparse.Namespace, stop: Stop) -> bool:
         )
         show("service", service.url)
         client = stack.enter_context(closing(logged_in(service)))
-        send(night, client, told, stop, gap_s=given.gap)
-        for who, messages in told.items():
-            wait_until(partial(is_all_told, messages), stop, what=f"messages of all by {who}")
+        try:
+            send(night, client, told, stop, gap_s=given.gap)
+            for who, messages in told.items():
+                wait_until(partial(is_all_told, messages), stop, what=f"messages of all by {who}")
+        except DemoError:
+            # What there is shows what is missing.
+            for who, messages in told.items():
+                show("told", f"by {who}: {heads(messages)}")
+            raise
         # What is too much would come now.
         stop.pause(3 * QUIET_S)
         is_well = tell(night, client, told, specs, folder)
@@ -204,8 +211,7 @@ def send(
                     show("gap", f"nothing comes for {gap_s} s, which is planned")
                     stop.pause(gap_s)
             jobs = [job_of(visit, number, each) for number, each in enumerate(night.values(visit))]
-            for answer in pool.map(lambda job: client.post("/job", json=job), jobs):
-                answer.raise_for_status()
+            list(pool.map(partial(post, client), jobs))
             if visit == night.bad:
                 wait_until(is_told(told, "psf_fwhm", "CRITICAL"), stop, what="messages of it")
             elif visit == night.bad + 1:
@@ -220,6 +226,18 @@ def send(
                 show("visits", f"{visit + 1} of {night.visits}")
     # Of what comes with every visit, only this is expected.
     quiet(client, "night.psf_fwhm", "the night is over")
+
+
+def post(client: httpx.Client, job: Mapping[str, Any]) -> None:
+    """Send a job; again, if the service closes a connection that was idle just then."""
+    for left in range(_TRIES, 0, -1):
+        try:
+            client.post("/job", json=job).raise_for_status()
+        except httpx.TransportError:
+            if left == 1:
+                raise
+        else:
+            return
 
 
 def quiet(client: httpx.Client, metric: str, why: str) -> dict[str, Any]:
