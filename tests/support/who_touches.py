@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 # Who may come in, and how, is decided before the record is asked, but for accounts and keys, whose
-# tests run on both. What is shown and asked for is read by `index` and `record`, whose tests run on both, and so are
-# those of the way from the network to InfluxDB that are about failing: kills, outages, faults,
-# deletions, refills, hostile documents.
+# tests run on both. What is shown and asked for is read by `index` and `record`, whose tests run on
+# both, and so are those of the way from the network to InfluxDB that are about failing: kills,
+# outages, faults, deletions, refills, hostile documents.
 LATER = (
     "tests/client",
     "tests/commands/test_backtest.py",
