@@ -107,16 +107,19 @@ def test_the_picture_of_an_exposure_is_on_the_page_of_its_jobs(night: Night) -> 
     assert f'<img src="{artifact["url"]}"' in page.text
 
 
-def test_slack_is_told_of_the_fiber_on_each_ccd_once(night: Night) -> None:
+def test_slack_is_told_once_of_the_fiber_on_both_ccds(night: Night) -> None:
     find_program("kapacitord")
     told = night.output.split("Slack was told:\n")[1:]
     # Others are on the service itself, if this machine is slow.
     told = [text for text in told if "snr" in text]
-    assert len(told) == 2, night.output
+    # On a slow machine the two CCDs may be more than the quiet of alerts apart.
+    assert len(told) in (1, 2), night.output
     for ccd in "br":
-        (text,) = [text for text in told if f"spectrograph 0, ccd {ccd}, fiber 7\n" in text]
+        (text,) = [text for text in told if f"ccd {ccd}" in text]
         assert "CRITICAL* snr (quicklook): Median signal-to-noise" in text
-        assert re.search(r"^snr = 0\.\d\d, must be >= 3 \(minimum\)$", text, re.MULTILINE)
+        assert re.search(r"snr: \d of 20 fibers\n", text)
+        assert re.search(r"snr = 0\.\d\d, must be >= 3 \(minimum\)$", text, re.MULTILINE)
+        assert "fiber 7" in text
         assert f"<{night.shown('service')}/job/" in text
         assert "/snr.svg|artifact>" in text
 

@@ -484,10 +484,11 @@ def _differing(alerts: Sequence[Alerted]) -> list[str]:
 
 
 def _part(alerts: Sequence[Alerted], about: About) -> str:
-    """Return the tag that the alerts of a group are counted by: the finest they differ in."""
-    differing = _differing(alerts)
+    """Return the tag that the alerts of a group are counted by: the finest that is grouped."""
     named = [name for item in alerts[:1] for name in _in_order(item.tags)]
-    found = [name for name in differing or named if not about.grouped or name in about.grouped]
+    found = [name for name in named if name in about.grouped] or (
+        [] if about.grouped else _differing(alerts) or named
+    )
     return found[-1] if found else "series"
 
 

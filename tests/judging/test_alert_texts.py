@@ -333,3 +333,13 @@ def test_durations_are_told_in_few_digits(seconds: int, words: str) -> None:
 )
 def test_a_description_is_told_by_its_first_clause(description: str, clause: str) -> None:
     assert first_clause(description) == clause
+
+
+def test_a_group_is_counted_by_its_finest_tag_also_if_all_have_the_same_value_of_it() -> None:
+    alerts = [an_alert(9.0, 1), an_alert(9.0, 2)]
+    alerts = [
+        replace(item, tags={"ccd": ccd, "fiber": "7"})
+        for item, ccd in zip(alerts, "br", strict=True)
+    ]
+    about = About(grouped=("ccd", "fiber"), total=20)
+    assert count_text(alerts, about) == "PA1: 2 of 20 fibers"
