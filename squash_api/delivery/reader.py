@@ -47,10 +47,19 @@ class BackOff:
 
     def wait(self) -> Wait:
         """Count a failure; return the wait for it."""
-        longest_s = min(self.longest_s, self.first_s * 2.0**self.failures)
-        self.failures = min(self.failures + 1, 16)
-        wait_s = longest_s * random.uniform(1.0 - self.jitter, 1.0)  # noqa: S311  not a secret
+        wait_s = pause_s(self.failures, self.first_s, self.longest_s, jitter=self.jitter)
+        self.failures += 1
         return Wait(min(wait_s, self.least_s), wait_s)
+
+
+def pause_s(failures: int, first_s: float, longest_s: float, *, jitter: float) -> float:
+    """Return how long to wait, in seconds, after one more failure than those before.
+
+    The first wait is `first_s`, each further one twice as long, up to `longest_s`. A random
+    fraction of it, at most `jitter`, is taken off.
+    """
+    whole_s = min(longest_s, first_s * 2.0 ** min(failures, 64))
+    return whole_s * random.uniform(1.0 - jitter, 1.0)  # noqa: S311  not a secret
 
 
 class Loop(ABC):

@@ -6,7 +6,6 @@ is true when it is back.
 """
 
 import asyncio
-import random
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from squash_api.delivery.reader import BackOff, Loop, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait, pause_s
 from squash_api.delivery.sending import Answer
 from squash_api.errors import with_runbook
 from squash_api.index.reader import Reader, View
@@ -145,8 +144,7 @@ class Teller(Loop):
     def _pause_s(self, receiver: Receiver, error: PauseError) -> float:
         if error.pause_s is not None:
             return min(error.pause_s, 3600.0)
-        longest_s = min(_FIRST_PAUSE_S * 2.0 ** min(receiver.failures, 16), _LONGEST_PAUSE_S)
-        return longest_s * random.uniform(0.8, 1.0)  # noqa: S311  not a secret
+        return pause_s(receiver.failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter=0.2)
 
     def _note(self, receiver: Receiver, error: PauseError) -> None:
         log = _log.warning if receiver.failures == 0 else _log.info

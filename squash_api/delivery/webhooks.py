@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import structlog
 
 from squash_api.definitions.in_force import DefinitionsInForce
-from squash_api.delivery.reader import BackOff, Loop, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait, pause_s
 from squash_api.delivery.sending import Answer, Sender, SendingError
 from squash_api.delivery.subscriptions import (
     ALERT_EVENTS,
@@ -86,7 +85,7 @@ _DAY_NS = 86_400 * 10**9
 _POLL = Wait(0.25, 1.0)
 _LONGEST_STOP_S = 2.0
 _MOST_AT_ONCE, _MOST_WAITING, _MOST_JOBS = 50, 5_000, 500
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
+_pause_s = partial(pause_s, first_s=10.0, longest_s=3600.0, jitter=0.2)
 _PRUNED_EVERY_S = 600.0
 
 _log = structlog.get_logger(__name__)
@@ -186,7 +185,7 @@ class Courier:
     def _note(self, delivery: Delivery, outcome: Answer | SendingError, receiver: Receiver) -> None:
         now_ns = self.clock()
         is_delivered = isinstance(outcome, Answer) and 200 <= outcome.status < 300
-        pause_ns = int(_pause_s(delivery.attempts) * 10**9)
+        pause_ns = int(_pause_s(failures=delivery.attempts) * 10**9)
         is_too_old = now_ns + pause_ns > delivery.created_ns + GIVEN_UP_DAYS * _DAY_NS
         next_ns = None if is_delivered or is_too_old else now_ns + pause_ns
         self.record.write(
@@ -504,11 +503,6 @@ def _pause_of(outcome: Answer | SendingError, failures: int) -> float | None:
         if outcome.status < 400 and not 300 <= outcome.status < 400:
             return None
         if outcome.status == 429 or outcome.status >= 500:
-            return max(outcome.retry_after_s() or 0.0, _pause_s(failures))
-        return None if outcome.status in {400, 409, 413, 422} else _pause_s(failures)
-    return _pause_s(failures)
-
-
-def _pause_s(failures: int) -> float:
-    longest_s = min(_FIRST_PAUSE_S * 2.0 ** min(failures, 16), _LONGEST_PAUSE_S)
-    return longest_s * random.uniform(0.8, 1.0)  # noqa: S311  not a secret
+            return max(outcome.retry_after_s() or 0.0, _pause_s(failures=failures))
+        return None if outcome.status in {400, 409, 413, 422} else _pause_s(failures=failures)
+    return _pause_s(failures=failures)

@@ -1,6 +1,6 @@
 """Specifications: what values must meet, for which jobs, and with what alerts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -26,7 +26,7 @@ from squash_api.judging.kinds.registry import (
     kinds_with_keys,
     unknown_kind,
 )
-from squash_api.judging.metadata_query import parse_query
+from squash_api.judging.metadata_query import parse_query, query_terms
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
     LEGAL_NAME,
@@ -233,10 +233,24 @@ def parse_specification(
         bases=bases,
         series=schema.series_tags,
     )
-    problem = None if alert is None else group_problem(alert.group, found.per)
+    return found, [*faults, *_contradictions(found, schema)]
+
+
+def _contradictions(item: Specification, schema: Schema) -> Iterator[Fault]:
+    """Yield a fault for each part of a specification that another part makes useless."""
+    problem = None if item.alert is None else group_problem(item.alert.group, item.per)
     if problem is not None:
-        faults.append(Fault(("alert", "group"), problem))
-    return found, faults
+        yield Fault(("alert", "group"), problem)
+    values = {} if item.expect is None else item.expect.values
+    for term in (query_terms(item.metadata_query, schema) or ()) if values else ():
+        expected = values.get(term.name, ()) if term.is_tag else ()
+        wrong = next((value for value in expected if not term.is_met_by(value)), None)
+        if wrong is not None:
+            message = (
+                f"{term.name} {wrong} is expected, but the metadata_query leaves it out, so that "
+                "no job can bring it: change one of them"
+            )
+            yield Fault(("expect", "each", term.name), message)
 
 
 def _placed(criterion: Criterion, name: str, faults: list[Fault]) -> Criterion:

@@ -228,13 +228,6 @@ def change_group(connection: Connection, group_id: int, *, joined_ns: int | None
     )
 
 
-def add_alert(connection: Connection, **values: Any) -> int:
-    """Store a new alert and return its id; the values are those of `AlertRow`."""
-    version = _touch_group(connection, values["group_id"])
-    stored = {**values, "version": version}
-    return _new_id(connection.execute(insert(alert).values(_written(stored))))
-
-
 def change_alert(connection: Connection, row: AlertRow, **values: Any) -> bool:
     """Change an alert, unless it has changed since it was read; return whether it is changed."""
     version = newest_alert_version(connection) + 1
@@ -245,7 +238,8 @@ def change_alert(connection: Connection, row: AlertRow, **values: Any) -> bool:
     )
     if changed.rowcount == 0:
         return False
-    _touch_group(connection, row.group_id)
+    of_group = update(alert_group).where(alert_group.c.id == row.group_id)
+    connection.execute(of_group.values(version=version))
     return True
 
 
@@ -358,14 +352,6 @@ def last_event_id(connection: Connection) -> int:
     return int(
         connection.execute(select(func.coalesce(func.max(alert_event.c.id), 0))).scalar_one()
     )
-
-
-def _touch_group(connection: Connection, group_id: int) -> int:
-    version = newest_alert_version(connection) + 1
-    connection.execute(
-        update(alert_group).where(alert_group.c.id == group_id).values(version=version)
-    )
-    return version
 
 
 def _written(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def post_silence(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
     """Make a silence: until it ends, nobody is told of the alerts that it is about.
 
     They open as ever, and are listed and counted as silenced. Those that still live when it ends
-    are told then. `alerts` in the reply is how many it silences now.
+    are told then. `alerts` in the reply is how many that live now it is about.
     """
     row = site.acting.silence(document, by=account)
     alerts = len(site.alerts.silenced_by(row))

@@ -185,6 +185,20 @@ def test_a_malformed_expect_is_named(keys: dict[str, Any], loc: tuple[str, ...])
     assert places({"expect": keys}) == [loc]
 
 
+@pytest.mark.parametrize("query", [{"detector": 5}, {"detector": {"in": [5, 7]}}])
+def test_what_is_expected_must_meet_the_query(query: dict[str, Any]) -> None:
+    expect = {"every": "1d", "each": {"detector": [5, 6]}}
+    found = places({"metadata_query": query, "expect": expect})
+    assert found == [("expect", "each", "detector")]
+
+
+@pytest.mark.parametrize("query", [{}, {"filter_name": "r"}, {"detector": {"in": [5, 6, 7]}}])
+def test_what_is_expected_may_be_part_of_the_query(query: dict[str, Any]) -> None:
+    expect = {"every": "1d", "each": {"detector": [5, 6]}}
+    found = specification_from_json({**HARD, "metadata_query": query, "expect": expect})
+    assert found.metadata_query == query
+
+
 def test_what_is_expected_may_be_named() -> None:
     each = {"detector": ["0-2", 190, "08-10"], "filter": "r"}
     found = specification_from_json({**HARD, "expect": {"every": "1d", "each": each}}).expect

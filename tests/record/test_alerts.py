@@ -10,7 +10,6 @@ from squash_api.record.alerts import (
     OPEN,
     RESOLVED,
     NewEvent,
-    add_alert,
     add_events,
     add_group,
     alerts_of_groups,
@@ -24,6 +23,7 @@ from squash_api.record.alerts import (
     groups_after,
     living_alerts,
     newest_alert_version,
+    write_alerts,
 )
 from squash_api.record.record import Record
 
@@ -38,17 +38,18 @@ def open_one(connection: Connection, **other: Any) -> int:
         is_gathering=True,
     )
     values = {"tags": {"detector": "1"}, "severity": 3, "value": 8.5, "unit": "mmag", **other}
-    return add_alert(
-        connection,
-        group_id=group_id,
-        metric="demo.PA1",
-        branch="b",
-        state=OPEN,
-        worst=3,
-        opened_ns=5,
-        broken=[{"specification": "demo.PA1.minimum"}],
+    row = {
+        "group_id": group_id,
+        "metric": "demo.PA1",
+        "branch": "b",
+        "state": OPEN,
+        "worst": 3,
+        "opened_ns": 5,
+        "broken": [{"specification": "demo.PA1.minimum"}],
         **values,
-    )
+    }
+    (alert_id,) = write_alerts(connection, opened=[row])
+    return alert_id
 
 
 def test_an_alert_is_read_back(record: Record) -> None:

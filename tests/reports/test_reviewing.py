@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.record.alerts import NewEvent, add_alert, add_events, add_group
+from squash_api.record.alerts import NewEvent, add_events, add_group, write_alerts
 from squash_api.reports.reviewing import FINDINGS, Reviewed, by_finding, review
 from tests.support.definitions import spec
 from tests.support.observatory import DAY_NS, HOUR_NS, Observatory, loaded_ago
@@ -36,18 +36,18 @@ def raise_alert(site: Observatory, *kinds: str, state: str = "resolved") -> None
         group = add_group(
             connection, metric="p.a", branch="b", key={}, now_ns=site.now_ns, is_gathering=False
         )
-        number = add_alert(
-            connection,
-            group_id=group,
-            metric="p.a",
-            branch="b",
-            tags={"run": str(group)},
-            state=state,
-            severity=0,
-            worst=2,
-            opened_ns=site.now_ns - HOUR_NS,
-            broken=[{"specification": NAME}],
-        )
+        row = {
+            "group_id": group,
+            "metric": "p.a",
+            "branch": "b",
+            "tags": {"run": str(group)},
+            "state": state,
+            "severity": 0,
+            "worst": 2,
+            "opened_ns": site.now_ns - HOUR_NS,
+            "broken": [{"specification": NAME}],
+        }
+        (number,) = write_alerts(connection, opened=[row])
         add_events(connection, [NewEvent(number, site.now_ns, kind, 2) for kind in kinds])
 
     site.record.write(write)

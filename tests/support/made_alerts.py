@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from squash_api.judging.alerts import level_of
-from squash_api.record.alerts import OPEN, NewEvent, add_alert, add_events, add_group
+from squash_api.record.alerts import OPEN, NewEvent, add_events, add_group, write_alerts
 from squash_api.record.record import Connection, Record
 
 DAY_NS = 86_400 * 10**9
@@ -68,9 +68,8 @@ def open_alerts(
                 "unit": "mmag",
                 "broken": [broken_limit(metric, severity, value)],
             }
-            alert_id = add_alert(
-                connection, group_id=group_id, metric=metric, tags=tags, **(values | other)
-            )
+            row = {"group_id": group_id, "metric": metric, "tags": tags, **values, **other}
+            (alert_id,) = write_alerts(connection, opened=[row])
             opened = NewEvent(alert_id, now_ns, "opened", severity, other.get("job_id"))
             add_events(connection, [opened])
             found.append(alert_id)
