@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from squash_api.judging.kinds.criterion import Bound, Criterion
+from squash_api.judging.kinds.criterion import Bound, Criterion, mapping_at
 from squash_api.verify.metrics import Fault
 
 Over = Literal["job", "run"]
@@ -51,10 +51,8 @@ class Compound(Criterion):
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
         """Read the key `compound`, which must have one list of names."""
-        written = document.get(_COMPOUND)
-        if not isinstance(written, dict):
-            what = "is not a mapping" if _COMPOUND in document else "is missing"
-            faults.append(Fault((_COMPOUND,), f"the compound {what}: {_HINT}"))
+        written = mapping_at(document, _COMPOUND, _HINT, faults)
+        if written is None:
             return None
         before = len(faults)
         key, names = _parse_names(written, faults)

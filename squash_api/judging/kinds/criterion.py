@@ -269,6 +269,18 @@ def part_of(distance: float, size: float) -> float | None:
     return finite(distance / abs(size) + 0.0)
 
 
+def mapping_at(
+    document: Mapping[Any, Any], key: str, hint: str, faults: list[Fault]
+) -> Mapping[Any, Any] | None:
+    """Return the mapping that a kind has its keys in; without one that is a fault, and None."""
+    written = document.get(key)
+    if isinstance(written, dict):
+        return written
+    what = "is not a mapping" if key in document else "is missing"
+    faults.append(Fault((key,), f"the {key} {what}: {hint}"))
+    return None
+
+
 def is_logarithmic(unit: str) -> bool:
     """Tell whether lsst.verify cannot compare in a unit, such as `mag(AB)`."""
     return unit.startswith(("mag(", "dex(", "dB("))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from squash_api.judging.kinds.criterion import (
     Bound,
     Criterion,
+    mapping_at,
     part_of,
     read_number,
     read_unit,
@@ -51,10 +52,8 @@ class Range(Criterion):
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
         """Read the key `range`, which must have a unit and at least one end."""
-        written = document.get("range")
-        if not isinstance(written, dict):
-            what = "is not a mapping" if "range" in document else "is missing"
-            faults.append(Fault(("range",), f"the range {what}: {_HINT}"))
+        written = mapping_at(document, "range", _HINT, faults)
+        if written is None:
             return None
         before = len(faults)
         if "unit" not in written:

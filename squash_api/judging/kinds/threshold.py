@@ -11,6 +11,7 @@ from squash_api.judging.kinds.criterion import (
     UNORDERED,
     Bound,
     Criterion,
+    mapping_at,
     part_of,
     read_number,
     read_unit,
@@ -22,6 +23,7 @@ Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 """The comparisons: value on the left, threshold on the right."""
 
+_HINT = "write threshold: {value: 5, unit: mmag, operator: '<='}"
 THRESHOLD_KEYS = ("value", "unit", "operator")
 
 
@@ -71,13 +73,8 @@ class Threshold(Criterion):
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
         """Read the key `threshold`, which must have all three parts."""
-        threshold = document.get("threshold")
-        if not isinstance(threshold, dict):
-            what = "is not a mapping" if "threshold" in document else "is missing"
-            message = (
-                f"the threshold {what}: write threshold: {{value: 5, unit: mmag, operator: '<='}}"
-            )
-            faults.append(Fault(("threshold",), message))
+        threshold = mapping_at(document, "threshold", _HINT, faults)
+        if threshold is None:
             return None
         before = len(faults)
         faults.extend(

@@ -7,7 +7,13 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from squash_api.judging.kinds.criterion import Bound, Criterion, read_number, read_unit
+from squash_api.judging.kinds.criterion import (
+    Bound,
+    Criterion,
+    mapping_at,
+    read_number,
+    read_unit,
+)
 from squash_api.judging.kinds.range import Range
 from squash_api.verify.metrics import Fault
 
@@ -79,10 +85,8 @@ class Trend(Criterion):
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
         """Read the key `trend`, which must have a unit and a floor."""
-        written = document.get(_TREND)
-        if not isinstance(written, dict):
-            what = "is not a mapping" if _TREND in document else "is missing"
-            faults.append(Fault((_TREND,), f"the trend {what}: {_HINT}"))
+        written = mapping_at(document, _TREND, _HINT, faults)
+        if written is None:
             return None
         before = len(faults)
         faults.extend(
