@@ -29,7 +29,7 @@ from squash_api.standings.pruning import Round
 from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
-from tests.support.site import job_document
+from tests.support.site import job_document, wait_for
 
 TARGETS = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in ("summit", "base"))
 DAY_NS = 86_400 * 10**9
@@ -222,27 +222,28 @@ def raw(connection: Connection) -> sqlite3.Connection:
     return found
 
 
-@contextmanager
-def full_disk(client: httpx.Client, folder: Path) -> Iterator[None]:
-    """Let the record's file grow no more."""
-    with sqlite3.connect(next(folder.glob("*.db"))) as connection:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+class Disk:
+    """The disk of the record's file: full or not for each connection, from its next use on."""
 
-    def limit(connection: Connection) -> None:
+    def __init__(self, folder: Path) -> None:
+        with sqlite3.connect(next(folder.glob("*.db"))) as connection:
+            (self._pages,) = connection.execute("PRAGMA page_count").fetchone()
+        self.is_full = True
+
+    def limit(self, connection: Connection) -> None:
+        pages = self._pages if self.is_full else 2**31
         raw(connection).execute(f"PRAGMA max_page_count = {pages}")
 
-    def unlimit(connection: Connection) -> None:
-        raw(connection).execute(f"PRAGMA max_page_count = {2**31}")
 
-    assert client
-    event.listen(Engine, "engine_connect", limit)
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Disk]:
+    """Let the record's file grow no more, until `is_full` is taken back."""
+    disk = Disk(folder)
+    event.listen(Engine, "engine_connect", disk.limit)
     try:
-        yield
+        yield disk
     finally:
-        event.remove(Engine, "engine_connect", limit)
-        event.listen(Engine, "engine_connect", unlimit)
-    client.get("/readyz")
-    event.remove(Engine, "engine_connect", unlimit)
+        event.remove(Engine, "engine_connect", disk.limit)
 
 
 @pytest.mark.sqlite
@@ -251,7 +252,7 @@ def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
         calls = log_in(client, "ada")
         job = job_document({f"p.m{number}": 1.0 for number in range(3000)})
         assert calls("POST", "/job", job_document({"p.a": 1.0})).status_code == 202
-        with full_disk(client, tmp_path):
+        with full_disk(tmp_path) as disk:
             for number in range(3):
                 refused = calls("POST", "/job", job | {"meta": {"n": number}})
                 assert refused.status_code == 503
@@ -263,9 +264,15 @@ def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
                 page = client.get(path, headers={"Accept": "text/html"})
                 assert (page.status_code, "no job is accepted" in page.text) == (200, True)
                 assert client.get(path).status_code == 200
-        assert client.get("/readyz").status_code == 200
-        assert calls("POST", "/job", job).status_code == 202
-        assert "no job is accepted" not in client.get("/", headers={"Accept": "text/html"}).text
+            disk.is_full = False
+            # What was begun on the full disk may fail until now.
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            assert calls("POST", "/job", job).status_code == 202
+            wait_for(lambda: not says_full(client))
+
+
+def says_full(client: httpx.Client) -> bool:
+    return "no job is accepted" in client.get("/", headers={"Accept": "text/html"}).text
 
 
 def test_readiness_says_how_long_jobs_are_kept_and_what_went_last(tmp_path: Path) -> None:
