@@ -59,7 +59,7 @@ requirements:  ## Update the pinned versions of requirements/*.in, with hashes
 	@rm -rf build/lock
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
-	@cd requirements && for name in main postgresql changepoints dev; do \
+	@cd requirements && for name in main postgresql changepoints kafka notebooks dev; do \
 		../build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 			--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 			--output-file $$name.txt $$name.in || exit 1; \
@@ -71,7 +71,7 @@ audit:  ## Look up the pinned versions in the Python advisory database; needs th
 	@$(PYTHON) -m venv build/audit
 	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@build/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
-		-r requirements/main.txt -r requirements/postgresql.txt -r requirements/changepoints.txt -r requirements/dev.txt
+		$(foreach name,main postgresql changepoints kafka notebooks dev,-r requirements/$(name).txt)
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
