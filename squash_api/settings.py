@@ -1,8 +1,6 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
@@ -11,7 +9,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -29,14 +26,22 @@ from squash_api.errors import SettingsError, plain_words
 from squash_api.setting_types import (
     DAYS,
     DURATION,
+    LOOPBACK,
+    Broker,
     Host,
+    KafkaKind,
+    KafkaTarget,
     Keep,
     Network,
     Package,
     Prefix,
     Repository,
     SecretUrl,
+    Topic,
     Url,
+    json_text,
+    seconds,
+    split,
 )
 
 # Where JSON has a key too few or too many.
@@ -68,7 +73,6 @@ OTHER_VARIABLES: Mapping[str, str] = {
 """Variables that are not settings of the service, and who reads them."""
 
 _PREFIX = "SQUASH_"
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up
 
 
@@ -79,38 +83,6 @@ def _own_url(given: Mapping[str, Any]) -> str:
     port = given.get("port", 8000)
     # Which one 0 becomes is known only to `serve`.
     return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-
-
-_UNITS = {"s": 1, "m": 60}
-
-
-def _split(separator: str) -> Any:
-    def split(value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(separator) if part.strip())
-        return value
-
-    return BeforeValidator(split)
-
-
-def _json() -> Any:
-    def read(value: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
-
-    return BeforeValidator(read)
-
-
-def _seconds() -> Any:
-    def read(value: Any) -> Any:
-        if isinstance(value, str) and value[-1:] in _UNITS:
-            with suppress(ValueError):
-                return float(value[:-1]) * _UNITS[value[-1]]
-        return value
-
-    return BeforeValidator(read)
 
 
 class InfluxTarget(BaseModel):
@@ -137,11 +109,11 @@ class KapacitorTarget(BaseModel):
     retention_policy: str = Field("autogen", min_length=1)
 
 
-Target = InfluxTarget | KapacitorTarget
+Target = InfluxTarget | KapacitorTarget | KafkaTarget
 """What an outlet sends to."""
 
 
-_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, Target)
+_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, InfluxTarget | KafkaTarget, Target)
 
 
 class Settings(BaseSettings):
@@ -175,7 +147,7 @@ class Settings(BaseSettings):
     registrations_per_hour: int = Field(
         240, ge=1, description="Most users that all together may register in an hour."
     )
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Addresses or networks of proxies whose X-Forwarded-For is believed, separated by "
@@ -186,30 +158,30 @@ class Settings(BaseSettings):
     read: Literal["open", "users"] = Field(
         "open", description="Who may read: everybody who reaches the service, or users."
     )
-    artifact_hosts: Annotated[tuple[Host, ...], NoDecode, _split(",")] = Field(
+    artifact_hosts: Annotated[tuple[Host, ...], NoDecode, split(",")] = Field(
         (), description="Hosts whose pictures the page of a job shows, separated by commas."
     )
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
     )
-    specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
+    specs: Annotated[tuple[Path, ...], NoDecode, split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
-    tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    tags: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
     )
     default_package: Package = Field(
         "quicklook", description="The package of metrics that simple clients post without one."
     )
-    simple_prefixes: Annotated[tuple[Prefix, ...], NoDecode, _split(",")] = Field(
+    simple_prefixes: Annotated[tuple[Prefix, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Paths under which the API is found too, separated by commas, such as "
             "/api,/dashboard/api."
         ),
     )
-    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (),
         description="Namespaces of Sasquatch to which anyone may send records, between commas.",
     )
@@ -237,7 +209,7 @@ class Settings(BaseSettings):
     keep: Keep | None = Field(
         None, description="How long jobs are kept, such as 400d; unset: for ever."
     )
-    keep_releases: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    keep_releases: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
     )
     readers: int = Field(
@@ -268,7 +240,7 @@ class Settings(BaseSettings):
         "on",
         description="Write every minute what is late and the state of metrics, or nothing.",
     )
-    alert_quiet: Annotated[float, _seconds()] = Field(
+    alert_quiet: Annotated[float, seconds()] = Field(
         60,
         ge=0,
         le=3600,
@@ -279,7 +251,7 @@ class Settings(BaseSettings):
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
     influx_password: SecretStr | None = Field(None, description="Its password.")
     influx_token: SecretStr | None = Field(None, description="Its token, instead of a password.")
-    influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, _json()] = Field(
+    influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, json_text()] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
     kapacitor_url: Url | None = Field(
@@ -289,7 +261,37 @@ class Settings(BaseSettings):
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
-    webhook_networks: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
+    kafka_brokers: Annotated[tuple[Broker, ...], NoDecode, split(",")] = Field(
+        (), description="Brokers of Kafka, host:port, separated by commas."
+    )
+    kafka_send: Annotated[tuple[KafkaKind, ...], NoDecode, split(",")] = Field(
+        (),
+        description="What Kafka is sent: jobs, verdicts, alerts, points; unset: all but points.",
+    )
+    kafka_prefix: Topic = Field(
+        "squash", description="What the topics of events begin with: <prefix>.jobs and so on."
+    )
+    kafka_namespace: Topic = Field(
+        "lsst.squash", description="What the topics of points begin with: <namespace>.<package>."
+    )
+    kafka_points: Literal["json", "avro", "influx"] = Field(
+        "json", description="The form of points: flat JSON, Avro, or InfluxDB's line protocol."
+    )
+    kafka_user: str | None = Field(None, description="User at the brokers (SASL).")
+    kafka_password: SecretStr | None = Field(None, description="Its password.")
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How it is told to them."
+    )
+    kafka_tls: Literal["on", "off"] = Field("off", description="Speak TLS with the brokers.")
+    kafka_ca: Path | None = Field(
+        None, description="File with the certificates that sign theirs; else those of the system."
+    )
+    kafka_registry: Url | None = Field(
+        None, description="Schema registry, for points in Avro, with Confluent's API."
+    )
+    kafka_registry_user: str | None = Field(None, description="User there (Basic).")
+    kafka_registry_password: SecretStr | None = Field(None, description="Its password.")
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Networks that are not public and that webhooks may be sent to, separated by commas."
@@ -305,7 +307,7 @@ class Settings(BaseSettings):
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub, which sets the states of commits and comments."
     )
-    github_repositories: Annotated[tuple[Repository, ...], NoDecode, _split(",")] = Field(
+    github_repositories: Annotated[tuple[Repository, ...], NoDecode, split(",")] = Field(
         (),
         description="Repositories that may be told, separated by commas, such as lsst/afw,lsst/*.",
     )
@@ -329,15 +331,35 @@ class Settings(BaseSettings):
 
     @property
     def outlets(self) -> tuple[Target, ...]:
-        """All that is delivered to: the InfluxDBs, and Kapacitor if it has a URL."""
+        """All that is delivered to: the InfluxDBs, and Kapacitor and Kafka if they are named."""
         if self.kapacitor_url is None:
-            return self.targets
+            return (*self.targets, *self.kafka)
         kapacitor = KapacitorTarget(
             url=self.kapacitor_url,
             database=self.influx_database,
             retention_policy=self.kapacitor_retention_policy,
         )
-        return (*self.targets, kapacitor)
+        return (*self.targets, kapacitor, *self.kafka)
+
+    @property
+    def kafka(self) -> tuple[KafkaTarget, ...]:
+        """The targets at Kafka: one for events, one for points, so that neither waits."""
+        if not self.kafka_brokers:
+            return ()
+        sends: tuple[KafkaKind, ...] = self.kafka_send or ("jobs", "verdicts", "alerts")
+        events = tuple(kind for kind in sends if kind != "points")
+        points: tuple[KafkaKind, ...] = ("points",) if "points" in sends else ()
+        own = KafkaTarget.model_fields.keys() - {"name", "sends", "is_tls"}
+        common = {name: getattr(self, f"kafka_{name}") for name in own}
+        named: tuple[tuple[Literal["kafka", "kafka-points"], tuple[KafkaKind, ...]], ...] = (
+            ("kafka", events),
+            ("kafka-points", points),
+        )
+        return tuple(
+            KafkaTarget(name=name, sends=sends, is_tls=self.kafka_tls == "on", **common)
+            for name, sends in named
+            if sends
+        )
 
     @property
     def tells_slack(self) -> bool:
@@ -363,11 +385,22 @@ class Settings(BaseSettings):
             raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured")
         return _chosen(self.targets, names)
 
+    def choose_replayed(self, names: Sequence[str]) -> Sequence[InfluxTarget | KafkaTarget]:
+        """Look up what jobs are sent to again, by name: InfluxDBs or Kafka; or all InfluxDBs.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such one, or none.
+        """
+        return _chosen((*self.targets, *self.kafka), names) if names else self.choose_targets([])
+
     def choose_outlets(self, names: Sequence[str]) -> list[Target]:
         """Look up outlets by name, or all; `SettingsError` if there is no such one, or none."""
         if not self.outlets:
             raise SettingsError(
-                "neither SQUASH_INFLUX_URL nor SQUASH_KAPACITOR_URL is set: nothing to deliver to"
+                "none of SQUASH_INFLUX_URL, SQUASH_KAPACITOR_URL and SQUASH_KAFKA_BROKERS is set: "
+                "nothing to deliver to"
             )
         return _chosen(self.outlets, names)
 
@@ -383,7 +416,7 @@ class Settings(BaseSettings):
             reason = f"SQUASH_URL is not set: links lead to {self.url}, for this machine only"
             return reason if is_open else None
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        own_names = {own.hostname, *(_LOOPBACK if own.hostname in _LOOPBACK else ())}
+        own_names = {own.hostname, *(LOOPBACK if own.hostname in LOOPBACK else ())}
         if self.host in _EVERY_ADDRESS:
             own_names.add(gethostname().lower())
         is_here = url.hostname in own_names
@@ -466,8 +499,10 @@ def read_settings(**overrides: Any) -> tuple[Settings, list[str]]:
     if twice is not None:
         wrong.append(
             f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
-            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
+            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL, `kafka` and "
+            "`kafka-points` those of SQUASH_KAFKA_BROKERS)"
         )
+    wrong += dict.fromkeys(words for item in settings.kafka for words in item.problems())
     if settings.registration == "key":
         wrong += _wrong_key(settings.registration_key)
     return settings, wrong

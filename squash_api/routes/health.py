@@ -143,12 +143,15 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
     return [*targets, *map(_health_of_receiver, troubled)]
 
 
+_LABELS = {"kapacitor": "Kapacitor", "kafka": "Kafka", "kafka-points": "Kafka (points)"}
+
+
 def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     """Return how delivery to a target is.
 
     `undeleted` is of how many jobs it refuses to delete points.
     """
-    label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
+    label = _LABELS.get(row.name) or f"InfluxDB {row.name}"
     is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
     is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:
