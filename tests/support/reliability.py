@@ -211,7 +211,7 @@ ROWS: Mapping[str, Row] = {
 _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
-| tests of pages, routes, reports, commands, the way to InfluxDB | SQLite | PostgreSQL too | minutes |
+| tests of pages, routes, reports, commands, delivery | SQLite | PostgreSQL too | minutes |
 | kills | 20 | 500 | each takes a start of the service, about 2 s |
 | kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |
