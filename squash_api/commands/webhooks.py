@@ -55,8 +55,9 @@ def add(
         row, secret = found.create(
             name, url, events=event, filters=kept, by=operator("webhook add")
         )
+        notes = found.doubts(row)
     if as_json:
-        print_json({"secret": secret, **webhook_object(row)})
+        print_json({"secret": secret, **webhook_object(row), "notes": notes})
         return
     typer.echo(secret)
     typer.echo(
@@ -64,6 +65,8 @@ def add(
         "Its secret cannot be shown again.",
         err=True,
     )
+    for note in notes:
+        typer.echo(note, err=True)
 
 
 def list_webhooks(*, as_json: AsJson = False) -> None:
