@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import httpx
 
 from squash_api.accounts.accounts import Account
+from squash_api.delivery.documents import body_of
 from squash_api.delivery.sending import is_allowed
 from squash_api.delivery.telling import (
     ACKNOWLEDGED,
@@ -342,12 +343,6 @@ def delivery_object(row: Delivery) -> dict[str, Any]:
         **{name: None if at is None else date_text(at) for name, at in times.items()},
         "body": json.loads(row.body),
     }
-
-
-def body_of(event: str, time_ns: int, data: Mapping[str, Any]) -> str:
-    """Return the body of an event, JSON, as it is stored, signed and sent."""
-    document = {"type": event, "timestamp": date_text(time_ns), "data": data}
-    return json.dumps(document, separators=(",", ":"))
 
 
 def shown_url(url: str) -> str:
