@@ -60,13 +60,8 @@ def add(
         print_json({"secret": secret, **webhook_object(row), "notes": notes})
         return
     typer.echo(secret)
-    typer.echo(
-        f"Made the webhook {row.receiver_id} ({row.name}), for {', '.join(row.events)}. "
-        "Its secret cannot be shown again.",
-        err=True,
-    )
-    for note in notes:
-        typer.echo(note, err=True)
+    made = f"Made the webhook {row.receiver_id} ({row.name}), for {', '.join(row.events)}. "
+    typer.echo("\n".join([f"{made}Its secret cannot be shown again.", *notes]), err=True)
 
 
 def list_webhooks(*, as_json: AsJson = False) -> None:
