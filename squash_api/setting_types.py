@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -208,6 +209,11 @@ class KafkaTarget(BaseModel):
     is_tls: bool = False
     ca: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return "Kafka" if self.name == "kafka" else "Kafka (points)"
+
     def problems(self) -> Iterator[str]:
         """Say what does not fit together, by the variable."""
         if "points" in self.sends and self.points == "avro" and self.registry is None:
@@ -228,3 +234,58 @@ class KafkaTarget(BaseModel):
             )
         if self.ca is not None and not self.ca.is_file():
             yield f"SQUASH_KAFKA_CA: there is no file {self.ca}"
+
+
+class KafkaSettings(BaseSettings):
+    """The settings of Kafka, a part of `settings.Settings`."""
+
+    kafka_brokers: Annotated[tuple[Broker, ...], NoDecode, split(",")] = Field(
+        (), description="Brokers of Kafka, host:port, separated by commas."
+    )
+    kafka_send: Annotated[tuple[KafkaKind, ...], NoDecode, split(",")] = Field(
+        (),
+        description="What Kafka is sent: jobs, verdicts, alerts, points; unset: all but points.",
+    )
+    kafka_prefix: Topic = Field(
+        "squash", description="What the topics of events begin with: <prefix>.jobs and so on."
+    )
+    kafka_namespace: Topic = Field(
+        "lsst.squash", description="What the topics of points begin with: <namespace>.<package>."
+    )
+    kafka_points: Literal["json", "avro", "influx"] = Field(
+        "json", description="The form of points: flat JSON, Avro, or InfluxDB's line protocol."
+    )
+    kafka_user: str | None = Field(None, description="User at the brokers (SASL).")
+    kafka_password: SecretStr | None = Field(None, description="Its password.")
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How it is told to them."
+    )
+    kafka_tls: Literal["on", "off"] = Field("off", description="Speak TLS with the brokers.")
+    kafka_ca: Path | None = Field(
+        None, description="File with the certificates that sign theirs; else those of the system."
+    )
+    kafka_registry: Url | None = Field(
+        None, description="Schema registry, for points in Avro, with Confluent's API."
+    )
+    kafka_registry_user: str | None = Field(None, description="User there (Basic).")
+    kafka_registry_password: SecretStr | None = Field(None, description="Its password.")
+
+    @property
+    def kafka(self) -> tuple[KafkaTarget, ...]:
+        """The targets at Kafka: one for events, one for points, so that neither waits."""
+        if not self.kafka_brokers:
+            return ()
+        sends: tuple[KafkaKind, ...] = self.kafka_send or ("jobs", "verdicts", "alerts")
+        events = tuple(kind for kind in sends if kind != "points")
+        points: tuple[KafkaKind, ...] = ("points",) if "points" in sends else ()
+        own = KafkaTarget.model_fields.keys() - {"name", "sends", "is_tls"}
+        common = {name: getattr(self, f"kafka_{name}") for name in own}
+        named: tuple[tuple[Literal["kafka", "kafka-points"], tuple[KafkaKind, ...]], ...] = (
+            ("kafka", events),
+            ("kafka-points", points),
+        )
+        return tuple(
+            KafkaTarget(name=name, sends=sends, is_tls=self.kafka_tls == "on", **common)
+            for name, sends in named
+            if sends
+        )

@@ -15,7 +15,6 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_settings import (
-    BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
     NoDecode,
@@ -27,9 +26,8 @@ from squash_api.setting_types import (
     DAYS,
     DURATION,
     LOOPBACK,
-    Broker,
     Host,
-    KafkaKind,
+    KafkaSettings,
     KafkaTarget,
     Keep,
     Network,
@@ -37,7 +35,6 @@ from squash_api.setting_types import (
     Prefix,
     Repository,
     SecretUrl,
-    Topic,
     Url,
     json_text,
     seconds,
@@ -85,17 +82,25 @@ def _own_url(given: Mapping[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
+_TARGET_NAME = r"^[A-Za-z0-9_.-]{1,64}$"
+
+
 class InfluxTarget(BaseModel):
     """An InfluxDB that receives every point. A `token` takes precedence over `user`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    name: str = Field("default", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     user: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"InfluxDB {self.name}"
 
 
 class KapacitorTarget(BaseModel):
@@ -103,10 +108,15 @@ class KapacitorTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["kapacitor"] = "kapacitor"
+    name: str = Field("kapacitor", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     retention_policy: str = Field("autogen", min_length=1)
+
+    @property
+    def label(self) -> str:
+        """What people call it; there is mostly one."""
+        return "Kapacitor" if self.name == "kapacitor" else f"Kapacitor {self.name}"
 
 
 Target = InfluxTarget | KapacitorTarget | KafkaTarget
@@ -116,7 +126,7 @@ Target = InfluxTarget | KapacitorTarget | KafkaTarget
 _AnyTarget = TypeVar("_AnyTarget", InfluxTarget, InfluxTarget | KafkaTarget, Target)
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     """The settings; in the environment each name has the prefix `SQUASH_`."""
 
     model_config = SettingsConfigDict(
@@ -260,37 +270,10 @@ class Settings(BaseSettings):
     kapacitor_retention_policy: str = Field(
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
+    kapacitor_targets: Annotated[tuple[KapacitorTarget, ...], NoDecode, json_text()] = Field(
+        (), description="JSON list of more Kapacitors: name, url, database, retention_policy."
+    )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
-    kafka_brokers: Annotated[tuple[Broker, ...], NoDecode, split(",")] = Field(
-        (), description="Brokers of Kafka, host:port, separated by commas."
-    )
-    kafka_send: Annotated[tuple[KafkaKind, ...], NoDecode, split(",")] = Field(
-        (),
-        description="What Kafka is sent: jobs, verdicts, alerts, points; unset: all but points.",
-    )
-    kafka_prefix: Topic = Field(
-        "squash", description="What the topics of events begin with: <prefix>.jobs and so on."
-    )
-    kafka_namespace: Topic = Field(
-        "lsst.squash", description="What the topics of points begin with: <namespace>.<package>."
-    )
-    kafka_points: Literal["json", "avro", "influx"] = Field(
-        "json", description="The form of points: flat JSON, Avro, or InfluxDB's line protocol."
-    )
-    kafka_user: str | None = Field(None, description="User at the brokers (SASL).")
-    kafka_password: SecretStr | None = Field(None, description="Its password.")
-    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="How it is told to them."
-    )
-    kafka_tls: Literal["on", "off"] = Field("off", description="Speak TLS with the brokers.")
-    kafka_ca: Path | None = Field(
-        None, description="File with the certificates that sign theirs; else those of the system."
-    )
-    kafka_registry: Url | None = Field(
-        None, description="Schema registry, for points in Avro, with Confluent's API."
-    )
-    kafka_registry_user: str | None = Field(None, description="User there (Basic).")
-    kafka_registry_password: SecretStr | None = Field(None, description="Its password.")
     webhook_networks: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
@@ -331,42 +314,27 @@ class Settings(BaseSettings):
 
     @property
     def outlets(self) -> tuple[Target, ...]:
-        """All that is delivered to: the InfluxDBs, and Kapacitor and Kafka if they are named."""
+        """All that is delivered to: the InfluxDBs, then the Kapacitors, then Kafka."""
+        return (*self.targets, *self.kapacitors, *self.kafka)
+
+    @property
+    def kapacitors(self) -> tuple[KapacitorTarget, ...]:
+        """The Kapacitors to tell: `kapacitor` first if it has a URL, then the listed ones."""
         if self.kapacitor_url is None:
-            return (*self.targets, *self.kafka)
-        kapacitor = KapacitorTarget(
+            return self.kapacitor_targets
+        first = KapacitorTarget(
             url=self.kapacitor_url,
             database=self.influx_database,
             retention_policy=self.kapacitor_retention_policy,
         )
-        return (*self.targets, kapacitor, *self.kafka)
-
-    @property
-    def kafka(self) -> tuple[KafkaTarget, ...]:
-        """The targets at Kafka: one for events, one for points, so that neither waits."""
-        if not self.kafka_brokers:
-            return ()
-        sends: tuple[KafkaKind, ...] = self.kafka_send or ("jobs", "verdicts", "alerts")
-        events = tuple(kind for kind in sends if kind != "points")
-        points: tuple[KafkaKind, ...] = ("points",) if "points" in sends else ()
-        own = KafkaTarget.model_fields.keys() - {"name", "sends", "is_tls"}
-        common = {name: getattr(self, f"kafka_{name}") for name in own}
-        named: tuple[tuple[Literal["kafka", "kafka-points"], tuple[KafkaKind, ...]], ...] = (
-            ("kafka", events),
-            ("kafka-points", points),
-        )
-        return tuple(
-            KafkaTarget(name=name, sends=sends, is_tls=self.kafka_tls == "on", **common)
-            for name, sends in named
-            if sends
-        )
+        return (first, *self.kapacitor_targets)
 
     @property
     def tells_slack(self) -> bool:
         """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
         if self.slack_url is None or self.slack == "off":
             return False
-        return self.slack == "on" or self.kapacitor_url is None
+        return self.slack == "on" or not self.kapacitors
 
     @property
     def tells_github(self) -> bool:
@@ -498,9 +466,9 @@ def read_settings(**overrides: Any) -> tuple[Settings, list[str]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         wrong.append(
-            f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
-            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL, `kafka` and "
-            "`kafka-points` those of SQUASH_KAFKA_BROKERS)"
+            "SQUASH_INFLUX_TARGETS, SQUASH_KAPACITOR_TARGETS: two targets have the same name, "
+            f"{twice} (`default` is that of SQUASH_INFLUX_URL, `kapacitor` that of "
+            "SQUASH_KAPACITOR_URL, `kafka` and `kafka-points` those of SQUASH_KAFKA_BROKERS)"
         )
     wrong += dict.fromkeys(words for item in settings.kafka for words in item.problems())
     if settings.registration == "key":

@@ -34,6 +34,7 @@ from squash_api.errors import (
     NameTakenError,
     NotFoundError,
     nearest,
+    sentence,
     split_runbook,
 )
 from squash_api.index.reader import Reader, View
@@ -190,6 +191,21 @@ class Subscriptions:
             return row
 
         return self._record.write(work), secret
+
+    def doubts(self, row: Receiver) -> Sequence[str]:
+        """Return a sentence for each metric and package that a webhook waits for in vain so far."""
+        self._reader.metrics.refresh()
+        metrics = self._reader.metrics.now.by_name
+        kinds = {
+            "metric": metrics.keys(),
+            "package": {split_metric_name(name)[0] for name in metrics},
+        }
+        return [
+            sentence(f"No job has had the {kind} `{name}` yet{nearest(name, known)}")
+            for kind, known in kinds.items()
+            for name in row.filters.get(kind, ())
+            if name not in known
+        ]
 
     def list(self, *, by: Account | Actor, after: int = 0, limit: int = 1000) -> Sequence[Receiver]:
         """List at most `limit` webhooks after the one with the id `after`; for admins."""
