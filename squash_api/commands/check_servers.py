@@ -430,7 +430,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
     state, place = said.get("status"), _public(it.here.settings.url)
-    if state not in {"ok", "degraded", "down"}:
+    if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
         yield error(what, advice, runbook="url-unreachable")
@@ -441,6 +441,13 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
     elif state == "ok":
         yield ok(f"{place} is ok")
+    elif state == "read-only":
+        record = said.get("record") or {}
+        if record.get("is_linked") is False:
+            what = f"{place} reads a replica whose link to the primary is broken"
+            yield warning(what, "it catches up when the link is back", runbook="only_reads")
+        else:
+            yield ok(f"{place} only reads, as of {record.get('as_of') or 'now'}")
     else:
         targets = said.get("targets") or {}
         held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]

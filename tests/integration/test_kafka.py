@@ -1,7 +1,6 @@
 """The real service and Kafka: what is killed in the middle of sending is sent by the next one."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.mock_kafka import MockKafka
 from tests.support.service import Deliverer, Service
+from tests.support.site import wait_for
 
 pytestmark = pytest.mark.sqlite
 
@@ -22,13 +22,6 @@ def brokers() -> Iterator[MockKafka]:
     with MockKafka() as kafka:
         kafka.create("squash.jobs", partitions=3)
         yield kafka
-
-
-def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
-    gives_up = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < gives_up
-        time.sleep(0.05)
 
 
 def ready(service: Service) -> dict[str, Any]:
@@ -58,6 +51,16 @@ def sent_jobs(brokers: MockKafka) -> dict[str, list[int]]:
     return found
 
 
+def more_jobs(brokers: MockKafka) -> Callable[[], bool]:
+    """Return what tells whether the brokers have more jobs than now."""
+
+    def count() -> int:
+        return sum(map(len, sent_jobs(brokers).values()))
+
+    before = count()
+    return lambda: count() > before
+
+
 def test_kills_in_the_middle_of_sending_lose_nothing_and_keep_the_order(
     tmp_path: Path, brokers: MockKafka
 ) -> None:
@@ -75,8 +78,7 @@ def test_kills_in_the_middle_of_sending_lose_nothing_and_keep_the_order(
             # Its answers come late, so it is killed while it waits for them.
             brokers.slow_down(1500)
             deliverer.start()
-            before = sum(map(len, sent_jobs(brokers).values()))
-            wait_until(lambda: sum(map(len, sent_jobs(brokers).values())) > before)
+            wait_for(more_jobs(brokers))
             deliverer.kill()
             assert ready(service)["kafka"]["waiting"] > 0
             service.run("record", "check")
@@ -84,7 +86,7 @@ def test_kills_in_the_middle_of_sending_lose_nothing_and_keep_the_order(
             brokers.slow_down(0)
         post_jobs(service, range(JOBS // 2, JOBS))
         deliverer.start()
-        wait_until(lambda: ready(service)["kafka"]["waiting"] == 0)
+        wait_for(lambda: ready(service)["kafka"]["waiting"] == 0)
         deliverer.stop()
     found = sent_jobs(brokers)
     assert sorted({job for jobs in found.values() for job in jobs}) == list(range(1, JOBS + 1))
