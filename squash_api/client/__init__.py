@@ -1,5 +1,6 @@
 """A small client of SQuaSH, for people without the LSST stack; it needs only httpx and astropy."""
 
+from squash_api.client.notebook import record
 from squash_api.client.squash import Job, Reply, Squash
 from squash_api.client.wire import SquashClientError
 from squash_api.verify.measurement import Blob, Datum, DocumentError, Measurement
@@ -13,4 +14,5 @@ __all__ = [
     "Reply",
     "Squash",
     "SquashClientError",
+    "record",
 ]
