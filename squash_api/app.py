@@ -261,8 +261,8 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
     app.state.site = site
     app.state.is_behind_service = False
     app.state.menu = addresses.MENU
-    for router in _ROUTERS:
-        app.include_router(router)
+    # Not `include_router`, which would make every route anew, during the first request.
+    app.router.routes.extend(route for router in _ROUTERS for route in router.routes)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS, url=site.settings.url)
     app.add_middleware(Door, site=site)

@@ -8,7 +8,7 @@ token: lsst.verify asks for it without.
 import re
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -143,11 +143,13 @@ def to_login(request: Request) -> Response:
 
 
 def login_link(request: Request, site: Site) -> str:
-    """Return the address of the login, from where a browser comes back to what it asks for."""
-    asked = _address_of(request)
+    """Return the address of the login, from where a browser comes back to what it asks for.
+
+    Who sends a form comes back to the page with the form.
+    """
+    asked = _address_of(request) if request.method == "GET" else _page_of_form(request, site)
     # Into an address somebody may have pasted a key.
-    is_told = request.method == "GET" and without_credentials(asked) == asked
-    back = safe_address(asked) if is_told else "/"
+    back = safe_address(asked) if without_credentials(asked) == asked else "/"
     return f"{site.settings.url_path}{LOGIN}" + ("" if back == "/" else f"?next={quote(back)}")
 
 
@@ -156,6 +158,15 @@ def _address_of(request: Request) -> str:
     asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
     query = request.scope["query_string"].decode("latin-1")
     return f"{asked}?{query}" if query else asked
+
+
+def _page_of_form(request: Request, site: Site) -> str:
+    """Return the address of the page, below the root, from which a form was sent; `/` if unsure."""
+    page = urlsplit(request.headers.get("referer", ""))
+    root = site.settings.url_path
+    if page.netloc != request.headers.get("host") or not page.path.startswith(f"{root}/"):
+        return "/"
+    return urlunsplit(("", "", page.path[len(root) :], page.query, ""))
 
 
 def safe_address(text: str | None) -> str:

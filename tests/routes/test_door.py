@@ -312,6 +312,28 @@ async def test_a_websocket_that_somebody_adds_is_closed_too(app: FastAPI) -> Non
 
 
 @pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("http://testserver/alert/5?at=1", "?next=/alert/5%3Fat%3D1"),
+        ("http://evil.example/alert/5", ""),
+        ("http://testserver//evil.example", ""),
+        ("http://testserver", ""),
+        ("", ""),
+    ],
+)
+def test_who_sends_a_form_without_a_session_comes_back_to_the_page_with_the_form(
+    private: httpx.Client, referer: str, back: str
+) -> None:
+    private.cookies.clear()
+    headers = {
+        **BROWSER,
+        "Referer": referer.replace("testserver", private.base_url.netloc.decode()),
+    }
+    reply = private.post("/alert/5/ack", data={"severity": "warning"}, headers=headers)
+    assert reply.headers["Location"] == f"/login{back}"
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"Host": "evil.example"},
