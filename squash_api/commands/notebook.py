@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ from squash_api.judging.wording import counted
 from squash_api.pipelines.notebook_parameters import RELEASE, ParameterError, in_force
 from squash_api.pipelines.notebooks import (
     NotebookError,
-    Ran,
     Template,
     document_of,
     environment_of_run,
@@ -100,13 +99,8 @@ def run(
     variables = dict(os.environ)
     read, values = _read(template, parameter or [], release=release, name=name)
     parameters = in_force(read.parameters, values)
-    about = parameters.get(RELEASE)
     env = environment_of_run(
-        read,
-        variables,
-        release=about if isinstance(about, str) else None,
-        run_id=run_id,
-        now=datetime.now(UTC),
+        read, variables, release=parameters.get(RELEASE), run_id=run_id, now=datetime.now(UTC)
     )
     ran = run_notebook(
         read,
@@ -118,16 +112,13 @@ def run(
     if no_images:
         without_images(ran.notebook)
     files = {PAGE: page_of(read, ran, parameters), FILE: file_of(ran)}
-    if output is not None:
-        _write(output, files, f"{read.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    _write(output, files, f"{read.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    # With its files, and without them.
+    about: dict[str, Any] = {"parameters": parameters, "root": _public_root(url, variables)}
+    documents = (document_of(read, ran, env, files=kept, **about) for kept in (files, {}))
     sender = Sender.of(variables, url=url, user=user, timeout_s=_TIMEOUT_S)
-    root = _public_root(url, variables)
-
-    def document(kept: Mapping[str, str]) -> dict[str, Any]:
-        return document_of(read, ran, env, parameters=parameters, files=kept, root=root)
-
-    is_kept = _send(sender, document(files), document({}), f"notebook {template}")
-    typer.echo(f"{read.name}: {_in_words(ran)}")
+    is_kept = _send(sender, documents, f"notebook {template}")
+    typer.echo(f"{read.name}: {counted(ran.cells, 'cell')} in {ran.duration_s:.1f} s")
     if ran.problem is not None:
         print_error(f"{template}: {ran.problem}")
     raise typer.Exit(0 if ran.problem is None and is_kept else 1)
@@ -167,7 +158,9 @@ def _public_root(url: str | None, variables: Mapping[str, str]) -> str | None:
     return url
 
 
-def _write(folder: Path, files: Mapping[str, str], name: str) -> None:
+def _write(folder: Path | None, files: Mapping[str, str], name: str) -> None:
+    if folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in files.items():
@@ -176,13 +169,12 @@ def _write(folder: Path, files: Mapping[str, str], name: str) -> None:
         print_error(f"--output {folder}: {error.strerror or error}")
 
 
-def _send(
-    sender: Sender, document: Mapping[str, Any], small: Mapping[str, Any], source: str
-) -> bool:
-    """Send the job by the spool; what is too large goes without its files, as `small`.
+def _send(sender: Sender, documents: Iterator[dict[str, Any]], source: str) -> bool:
+    """Send the job by the spool: the first document, or the second if that is too large.
 
     Return whether all of it is kept, or will be.
     """
+    document = next(documents)
     fate, why = _post(sender, document, source)
     if fate == "refused" and why.startswith(_TOO_LARGE):
         size = len(json.dumps(document)) / 1e6
@@ -191,7 +183,7 @@ def _send(
             "than the service takes: leave pictures out with --no-images, show less, or let it "
             "take more with SQUASH_MAX_BODY_BYTES"
         )
-        _post(sender, small, source)
+        _post(sender, next(documents), source)
         return False
     return fate != "refused"
 
@@ -219,7 +211,3 @@ def _post(sender: Sender, document: Mapping[str, Any], source: str) -> tuple[Fat
     elif reply is not None:
         typer.echo(f"job {reply.job_id}, {reply.status_url}")
     return fate, why
-
-
-def _in_words(ran: Ran) -> str:
-    return f"{counted(ran.cells, 'cell')} in {ran.duration_s:.1f} s"

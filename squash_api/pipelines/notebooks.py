@@ -20,13 +20,15 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from squash_api.client.notebook import MEDIA_TYPE
 from squash_api.pipelines.notebook_parameters import (
+    INJECTED,
     RELEASE,
     Parameter,
+    ParameterError,
     chosen,
     parameters_of,
     with_parameters,
@@ -56,7 +58,7 @@ HOW_TO_INSTALL = (
 
 _LIBRARIES = ("ipykernel", "nbclient", "nbconvert", "nbformat")
 _REMOVED_CELLS = ("remove-cell",)
-_REMOVED_INPUTS = ("remove-input", "hide-input")
+_REMOVED_INPUTS = ("remove-input", "hide-input", INJECTED)
 # A page has no scripts: it is shown where none may run.
 _SHOWN = (
     "text/html",
@@ -148,7 +150,9 @@ def read_template(path: Path, *, name: str | None = None) -> Template:
         notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
         parameters = parameters_of(notebook)
-    except (ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
+    except ParameterError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a file may be anything
         why = str(error).partition("\n")[0][:200]
         raise NotebookError(f"{path}: it is no notebook: {why or type(error).__name__}") from None
     digest = hashlib.sha256(content).hexdigest()
@@ -407,7 +411,7 @@ def environment_of_run(
     template: Template,
     variables: Mapping[str, str],
     *,
-    release: str | None,
+    release: Any,
     run_id: str | None,
     now: datetime,
 ) -> dict[str, Any]:
@@ -415,7 +419,7 @@ def environment_of_run(
     pipeline = pipeline_of(template.name)
     env = run_environment([], variables, now=now, run_id=run_id, pipeline=pipeline)
     if run_id is None and is_made_up(env, variables):
-        words = [template.name, *([release] if release else []), f"{now:%Y%m%dT%H%M%SZ}"]
+        words = [template.name, *([str(release)] if release else []), f"{now:%Y%m%dT%H%M%SZ}"]
         # Two runs may begin in one second.
         env["run_id"] = "-".join([*words, uuid4().hex[:6]])
     return env
@@ -449,12 +453,56 @@ def document_of(
     root
         The public address of the service, by which the job names its page; None if it is not known.
     """
+    blobs = _kept(files)
+    own = {
+        FAILED_CELLS: (int(ran.problem is not None), ""),
+        CELLS: (ran.cells, ""),
+        DURATION: (ran.duration_s, "s"),
+    }
+    measurements = [
+        {
+            "metric": metric,
+            "identifier": uuid4().hex,
+            "value": value,
+            "unit": unit,
+            "blob_refs": [blob["identifier"] for blob in blobs] if metric == FAILED_CELLS else [],
+        }
+        for metric, (value, unit) in own.items()
+    ]
+    recorded = {str(item["measurement"].get("metric")): item for item in ran.measured}
+    for metric, item in recorded.items():
+        if metric not in own:
+            measurements.append(dict(item["measurement"]))
+            blobs += item.get("blobs") or []
+    meta = _metadata(template, ran, env, parameters)
+    if root is not None and files:
+        asked = {"run": str(env["run_id"]), "template": template.name}
+        meta["page"] = {
+            "url": f"{root.rstrip('/')}/notebooks?{urlencode(asked, quote_via=quote, safe='')}",
+            "type": "text/html",
+            "description": f"Notebook {template.name}",
+        }
+    return {"measurements": measurements, "blobs": blobs, "meta": meta}
+
+
+def _kept(files: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Make the blob with the page and the file; none if they are not kept."""
+    data = {key: {"value": text, "unit": ""} for key, text in files.items()}
+    return [{"identifier": uuid4().hex, "name": BLOB, "data": data}] if data else []
+
+
+def _metadata(
+    template: Template, ran: Ran, env: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
     release = parameters.get(RELEASE)
     ended = _iso(ran.ended_ns)
-    meta = {
+    return {
         NAME_KEY: template.name,
         RUN_KEY: run_text(template.name, parameters, ran.problem),
-        "parameters": dict(parameters),
+        # What names a dataset or a filter is a tag of the job.
+        "parameters": {
+            name: value for name, value in parameters.items() if value not in ("", None)
+        },
         "template": {"file": template.path.name, "sha256": template.sha256},
         **({"version_tag": release} if isinstance(release, str) and release else {}),
         **({PROBLEM_KEY: ran.problem} if ran.problem else {}),
@@ -465,43 +513,6 @@ def document_of(
             name: {"name": name, "eups_version": version} for name, version in ran.packages.items()
         },
         "env": {**env, "date": ended},
-    }
-    if root is not None and files:
-        asked = f"run={quote(str(env['run_id']), safe='')}&template={quote(template.name, safe='')}"
-        meta["page"] = {
-            "url": f"{root.rstrip('/')}/notebooks?{asked}",
-            "type": "text/html",
-            "description": f"Notebook {template.name}",
-        }
-    blobs = [
-        {
-            "identifier": uuid4().hex,
-            "name": BLOB,
-            "data": {key: {"value": text, "unit": ""} for key, text in files.items()},
-        }
-    ] * bool(files)
-    refs = [blob["identifier"] for blob in blobs]
-    own = {
-        FAILED_CELLS: (int(ran.problem is not None), ""),
-        CELLS: (ran.cells, ""),
-        DURATION: (ran.duration_s, "s"),
-    }
-    recorded = {str(item["measurement"].get("metric")): item for item in ran.measured}
-    others = [item for metric, item in recorded.items() if metric not in own]
-    return {
-        "measurements": [
-            {
-                "metric": metric,
-                "identifier": uuid4().hex,
-                "value": value,
-                "unit": unit,
-                "blob_refs": refs if metric == FAILED_CELLS else [],
-            }
-            for metric, (value, unit) in own.items()
-        ]
-        + [item["measurement"] for item in others],
-        "blobs": blobs + [blob for item in others for blob in item.get("blobs") or []],
-        "meta": meta,
     }
 
 
