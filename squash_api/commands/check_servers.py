@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: each InfluxDB, Kapacitor, Chronograf, the service itself.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Grafana, the service.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
@@ -54,6 +54,8 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "InfluxDB": ((1, 6), (1, 12)),
     "Kapacitor": ((1, 5), (1, 8)),
     "Chronograf": ((1, 7), (1, 11)),
+    # By its documents.
+    "Grafana": ((11, 0), (11, 6)),
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
@@ -256,12 +258,12 @@ def _is_of(place: str, url: str) -> bool:
     return (one.hostname, one.port) == (other.hostname, other.port)
 
 
-# Kapacitor and Chronograf
+# Kapacitor, Chronograf and Grafana
 
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A Kapacitor or a Chronograf that answers."""
+    """One of these that answers."""
 
     here: Installation
     output: Output
@@ -296,7 +298,8 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        server = server_of(output)(url, timeout_s=TIMEOUT_S)
+        token = here.settings.token_of(output.name)
+        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:
@@ -311,13 +314,16 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    yield from _known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
+    if version_text:
+        yield from _known_good(what, version_text)
+    else:
+        yield ok("it does not say its version")
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitors:
-        for note in it.server.notes():
-            yield warning(note.what, note.advice, runbook="subscription")
+    for note in it.server.notes():
+        yield warning(note.what, note.advice, runbook=note.runbook)
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
