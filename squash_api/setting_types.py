@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
@@ -33,6 +33,9 @@ def _http_url(url: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
+
+AlertsBy = Literal["kapacitor", "grafana"]
+"""Which of the two tells people of alerts; the other one only judges."""
 
 
 def _network(text: str) -> str:

@@ -29,6 +29,7 @@ from squash_api.errors import SettingsError, plain_words
 from squash_api.setting_types import (
     DAYS,
     DURATION,
+    AlertsBy,
     Host,
     Keep,
     Network,
@@ -274,6 +275,10 @@ class Settings(BaseSettings):
         le=3600,
         description="How long no alert must join a group until it is told, in seconds.",
     )
+    alerts_by: AlertsBy = Field(
+        "kapacitor",
+        description="Who tells people of alerts: `kapacitor`, or `grafana`. See `squash generate`.",
+    )
     influx_url: Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
@@ -300,7 +305,9 @@ class Settings(BaseSettings):
     )
     slack: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Tell Slack alerts: `auto` unless Kapacitor does, which has a URL then.",
+        description=(
+            "Tell Slack alerts: `auto` unless Kapacitor, which has a URL then, or Grafana does."
+        ),
     )
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub, which sets the states of commits and comments."
@@ -341,10 +348,11 @@ class Settings(BaseSettings):
 
     @property
     def tells_slack(self) -> bool:
-        """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
+        """Whether the service itself tells Slack: by default only if no other program does."""
         if self.slack_url is None or self.slack == "off":
             return False
-        return self.slack == "on" or self.kapacitor_url is None
+        is_told = self.alerts_by == "grafana" or self.kapacitor_url is not None
+        return self.slack == "on" or not is_told
 
     @property
     def tells_github(self) -> bool:
