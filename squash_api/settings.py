@@ -114,17 +114,25 @@ def _seconds() -> Any:
     return BeforeValidator(read)
 
 
+_TARGET_NAME = r"^[A-Za-z0-9_.-]{1,64}$"
+
+
 class InfluxTarget(BaseModel):
     """An InfluxDB that receives every point. A `token` takes precedence over `user`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    name: str = Field("default", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     user: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"InfluxDB {self.name}"
 
 
 class KapacitorTarget(BaseModel):
@@ -132,10 +140,15 @@ class KapacitorTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["kapacitor"] = "kapacitor"
+    name: str = Field("kapacitor", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     retention_policy: str = Field("autogen", min_length=1)
+
+    @property
+    def label(self) -> str:
+        """What people call it; there is mostly one."""
+        return "Kapacitor" if self.name == "kapacitor" else f"Kapacitor {self.name}"
 
 
 Target = InfluxTarget | KapacitorTarget
@@ -293,6 +306,9 @@ class Settings(BaseSettings):
     kapacitor_retention_policy: str = Field(
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
+    kapacitor_targets: Annotated[tuple[KapacitorTarget, ...], NoDecode, _json()] = Field(
+        (), description="JSON list of more Kapacitors: name, url, database, retention_policy."
+    )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
     webhook_networks: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
         (),
@@ -336,22 +352,27 @@ class Settings(BaseSettings):
 
     @property
     def outlets(self) -> tuple[Target, ...]:
-        """All that is delivered to: the InfluxDBs, and Kapacitor if it has a URL."""
+        """All that is delivered to: the InfluxDBs, then the Kapacitors."""
+        return (*self.targets, *self.kapacitors)
+
+    @property
+    def kapacitors(self) -> tuple[KapacitorTarget, ...]:
+        """The Kapacitors to tell: `kapacitor` first if it has a URL, then the listed ones."""
         if self.kapacitor_url is None:
-            return self.targets
-        kapacitor = KapacitorTarget(
+            return self.kapacitor_targets
+        first = KapacitorTarget(
             url=self.kapacitor_url,
             database=self.influx_database,
             retention_policy=self.kapacitor_retention_policy,
         )
-        return (*self.targets, kapacitor)
+        return (first, *self.kapacitor_targets)
 
     @property
     def tells_slack(self) -> bool:
         """Whether the service itself tells Slack: by default only if no other program does."""
         if self.slack_url is None or self.slack == "off":
             return False
-        is_told = self.alerts_by == "grafana" or self.kapacitor_url is not None
+        is_told = self.alerts_by == "grafana" or bool(self.kapacitors)
         return self.slack == "on" or not is_told
 
     @property
@@ -473,8 +494,9 @@ def read_settings(**overrides: Any) -> tuple[Settings, list[str]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         wrong.append(
-            f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
-            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
+            "SQUASH_INFLUX_TARGETS, SQUASH_KAPACITOR_TARGETS: two targets have the same name, "
+            f"{twice} (`default` is that of SQUASH_INFLUX_URL, `kapacitor` that of "
+            "SQUASH_KAPACITOR_URL)"
         )
     if settings.registration == "key":
         wrong += _wrong_key(settings.registration_key)

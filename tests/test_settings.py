@@ -297,6 +297,27 @@ def test_kapacitor_is_an_outlet_that_shares_its_name_with_no_influxdb() -> None:
     assert "the same name, kapacitor" in message
 
 
+def test_every_kapacitor_is_an_outlet_and_no_two_targets_share_a_name() -> None:
+    base = {"name": "base", "url": "http://b:9092/", "database": "other"}
+    settings = load_settings(kapacitor_url="http://k:9092", kapacitor_targets=[base])
+    assert [(item.name, item.url, item.database) for item in settings.kapacitors] == [
+        ("kapacitor", "http://k:9092", "squash"),
+        ("base", "http://b:9092", "other"),
+    ]
+    assert settings.outlets == settings.kapacitors
+    assert [item.label for item in settings.outlets] == ["Kapacitor", "Kapacitor base"]
+    influxdb = {"name": "base", "url": "http://two"}
+    assert "the same name, base" in refusal(influx_targets=[influxdb], kapacitor_targets=[base])
+    assert "the same name, base" in refusal(kapacitor_targets=[base, base])
+
+
+def test_the_service_leaves_slack_to_any_kapacitor() -> None:
+    told = {"slack_url": "https://slack.example.org/x"}
+    base = {"name": "base", "url": "http://b:9092"}
+    assert load_settings(**told).tells_slack
+    assert not load_settings(**told, kapacitor_targets=[base]).tells_slack
+
+
 @pytest.mark.parametrize("name", ["SQUASH_URL", "SQUASH_SECRET"])
 def test_a_value_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://" + "\udcff" * 40)

@@ -31,6 +31,7 @@ from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
 from squash_api.generate.kapacitor.server import Kapacitor
 from squash_api.generate.output import Output
+from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
 from squash_api.influx.client import (
     DatabaseMissingError,
@@ -42,7 +43,7 @@ from squash_api.influx.client import (
 )
 from squash_api.influx.reading import subscriptions
 from squash_api.judging.wording import counted
-from squash_api.settings import InfluxTarget
+from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
 """The longest wait for a connection, and for each byte of an answer."""
@@ -220,11 +221,11 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
 
 
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
-    kapacitor = it.here.settings.kapacitor_url
+    told_too = [item.url for item in it.here.settings.kapacitors]
     try:
         found = subscriptions(it.client)
     except InfluxRefusedError:
-        if kapacitor is not None:
+        if told_too:
             what = "its user may not see whether it sends its points to Kapacitor too"
             advice = "ask an admin of it: SHOW SUBSCRIPTIONS must show none"
             yield warning(what, advice, runbook="subscription")
@@ -232,12 +233,12 @@ def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
     except QueryRejectedError:
         # Only 1.x has them.
         return
-    if kapacitor is None:
+    if not told_too:
         told = ", ".join(place for item in found for place in item.destinations)
         yield ok(f"sends its points to {told}" if told else "sends its points to no Kapacitor")
         return
     for item in found:
-        is_same = any(_is_of(place, kapacitor) for place in item.destinations)
+        is_same = any(_is_of(place, url) for place in item.destinations for url in told_too)
         what = (
             f"sends every point to {', '.join(item.destinations)} too (subscription {item.name}), "
             "beside what the service tells Kapacitor: old values raise alerts, and each comes twice"
@@ -266,20 +267,46 @@ class OpenServer:
     output: Output
     server: Server
     heard: Heard
+    place: KapacitorTarget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlace:
+    """Where a server is that files are generated for; `target` if it is told of values."""
+
+    label: str
+    output: Output
+    url: str
+    target: KapacitorTarget | None = None
+
+
+def server_places(settings: Settings) -> Iterator[ServerPlace]:
+    """List the servers that the settings name; of Kapacitors there may be several."""
+    for output in SERVED:
+        if output.name == "kapacitor":
+            for item in settings.kapacitors:
+                yield ServerPlace(item.label, output, item.url, item)
+        elif (url := getattr(settings, output.setting)) is not None:
+            yield ServerPlace(output.name.capitalize(), output, url)
 
 
 @contextmanager
-def open_server(here: Installation, output: Output, url: str) -> Iterator[OpenServer | Finding]:
+def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer | Finding]:
     """Ask a server whether it is there; yield a finding if it is not."""
+    output, url = place.output, place.url
     began_s = time.time()
     try:
         server = server_of(output)(url, timeout_s=TIMEOUT_S)
     except ServerError as problem:
-        advice = f"is it running, and SQUASH_{output.setting.upper()} right?"
+        setting = output.setting
+        if place.target is not None and place.target in here.settings.kapacitor_targets:
+            setting = "kapacitor_targets"
+        advice = f"is it running, and SQUASH_{setting.upper()} right?"
         yield error(_hanging(str(problem)), advice, runbook="delivery-unavailable")
         return
     with server:
-        yield OpenServer(here, output, server, _heard(server.greeting, began_s))
+        heard = _heard(server.greeting, began_s)
+        yield OpenServer(here, output, server, heard, place.target)
 
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
@@ -288,13 +315,16 @@ def _server_version(it: OpenServer) -> Iterator[Finding]:
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitor_url is not None:
+    if it.here.settings.kapacitors:
         for note in it.server.notes():
             yield warning(note.what, note.advice, runbook="subscription")
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
     if not isinstance(it.server, Kapacitor):
+        return
+    if len(it.here.settings.kapacitors) > 1:
+        # See `who_speaks`.
         return
     is_mute, speaks = it.server.is_mute(), it.here.settings.tells_slack
     if speaks and not is_mute:
@@ -307,6 +337,30 @@ def _slack(it: OpenServer) -> Iterator[Finding]:
         yield warning(what, advice, runbook="alerts-unsent")
 
 
+def who_speaks(here: Installation) -> Iterator[Finding]:
+    """Say which of several Kapacitors tells Slack: all of them are told the same."""
+    speaking, is_known = [], True
+    for place in server_places(here.settings):
+        try:
+            with server_of(place.output)(place.url, timeout_s=TIMEOUT_S) as server:
+                if isinstance(server, Kapacitor) and not server.is_mute():
+                    speaking.append(place.label)
+        except ServerError:
+            # What is the matter is said of itself.
+            is_known = False
+    if here.settings.tells_slack:
+        speaking.append("the service")
+    if len(speaking) > 1:
+        what = f"{' and '.join(speaking)} tell Slack: each alert comes {len(speaking)} times"
+        advice = "let one speak, or each its own channel, see docs/facilities.md, Who alerts"
+        yield warning(what, advice, runbook="slack-twice")
+    elif speaking:
+        yield ok(f"of all Kapacitors, {speaking[0]} alone tells Slack")
+    elif is_known:
+        what = "Slack is enabled in no Kapacitor: alerts reach nobody, but by handlers of your own"
+        yield warning(what, "enable it in one of them", runbook="alerts-unsent")
+
+
 def _server_things(it: OpenServer) -> Iterator[Finding]:
     """Compare what a server has with what the specifications of the settings ask for."""
     settings, package = it.here.settings, it.here.package
@@ -314,8 +368,10 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
         yield ok("not compared with the specifications: SQUASH_SPECS names none that are right")
         return
     place = {
-        "database": settings.influx_database,
-        "retention_policy": settings.kapacitor_retention_policy,
+        "database": it.place.database if it.place else settings.influx_database,
+        "retention_policy": (
+            it.place.retention_policy if it.place else settings.kapacitor_retention_policy
+        ),
     }
     try:
         files = make_files(package, schema=it.here.schema, alerts_by=settings.alerts_by, **place)

@@ -39,7 +39,8 @@ class Dialect:
     shown
         The condition on the tags of values.
     range_url
-        The address of a dashboard over another range, but for the dashboard; `{}` is the length.
+        The address of the same dashboard over another time, whose length is `{}`; empty if the
+        program's own menu is enough.
     about_limits, about_choices
         Markdown on how graphs show limits, and on how to choose values by their tags.
     """

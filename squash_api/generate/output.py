@@ -33,6 +33,11 @@ def read_yaml(text: str) -> Any:
     return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe
 
 
+def json_text(document: dict[str, Any]) -> str:
+    """Return indented JSON, sorted by key, that ends in a line break."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 JSON = Language(None, json.loads)
 TICKSCRIPT = Language("//", None)
 YAML = Language("#", read_yaml)

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from squash_api.generate.chronograf.dashboards import chronograf_files, export_files
 from squash_api.generate.grafana.alerting import ALERTING, with_deleted
-from squash_api.generate.grafana.connections import PROVISIONING
+from squash_api.generate.grafana.connections import DASHBOARDS, PROVISIONING
 from squash_api.generate.grafana.files import grafana_files
 from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.generate.output import JSON, TICKSCRIPT, YAML, FileKind, Output
@@ -36,6 +36,7 @@ OUTPUTS = (
             FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
             FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
             FileKind(ALERTING, ".yaml", YAML),
+            FileKind(DASHBOARDS, ".json", JSON),
         ),
         render=grafana_files,
         keep=with_deleted,

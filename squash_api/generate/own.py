@@ -109,7 +109,8 @@ def _graph(item: _Graph, places: Mapping[str, Place], dialect: Dialect) -> Graph
         end=f"GROUP BY time({dialect.interval}), {', '.join(map(identifier, tags))} FILL(none)",
     )
     keys = [(item.measurement, name) for name in item.fields]
-    return Graph(item.name, query, tags, [_ALERTS[key] for key in keys if key in _ALERTS])
+    alerts = [_ALERTS[key] for key in keys if key in _ALERTS]
+    return Graph(item.name, query, item.fields, tags, alerts)
 
 
 def _targets_table(place: Place) -> Table:

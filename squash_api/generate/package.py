@@ -54,13 +54,12 @@ def package_dashboard(
 
 
 def _note(name: str, shown: int, total: int, dialect: Dialect) -> str:
-    ranges = " · ".join(
-        f"[{words}]({dialect.range_url.format(length)})" for words, length in _RANGES.items()
-    )
+    links = [f"[{words}]({dialect.range_url.format(length)})" for words, length in _RANGES.items()]
+    ranges = f"**Range:** {' · '.join(links)}\n\n" if dialect.range_url else ""
     left_out = f" {total - shown} metrics without specifications are not shown." * (total > shown)
     return (
         f"# {escape(name)}\n\n"
-        f"**Range:** {ranges}\n\n"
+        f"{ranges}"
         f"**Graphs**: means by {' and '.join(schema.LINE_TAGS)}. {dialect.about_limits}\n\n"
         f"**Tiles**: the worst of the last values of all series, {dialect.last_words}. It breaks a "
         f"limit of level CRITICAL if it is red, WARNING if yellow, INFO if blue.\n\n"

@@ -103,6 +103,7 @@ class Graph:
 
     title: str
     query: str
+    fields: Sequence[str]
     tags: tuple[str, ...]
     alerts: Sequence[OwnAlert]
 

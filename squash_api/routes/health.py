@@ -1,6 +1,7 @@
 """Whether the service is up, what it can reach, and its metrics for Prometheus."""
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,7 @@ from squash_api.record.webhooks import Health as ReceiverHealth
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.settings import Target
 from squash_api.site import Site
 from squash_api.standings.itself import look
 from squash_api.standings.pruning import last_round
@@ -130,25 +132,28 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
 
     None if the record is unavailable.
     """
-    names = [target.name for target in site.settings.outlets]
     try:
         with site.reader.view() as view:
-            last = view.ask(last_job_id)
-            rows = [view.ask(get_target, name) for name in names]
-            undeleted = [view.ask(undeleted_jobs, name) for name in names]
+            targets = [*health_of(view.ask, site.settings.outlets)]
             troubled = view.ask(troubled_receivers, site.settings.receivers)
     except RecordUnavailableError:
         return None
-    targets = [health_of(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
     return [*targets, *map(_health_of_receiver, troubled)]
 
 
-def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
+def health_of(ask: Callable[..., Any], targets: Iterable[Target]) -> Iterator[TargetHealth]:
+    """Yield how delivery to each target is; `ask` puts a question to the record."""
+    last = ask(last_job_id)
+    for item in targets:
+        row, undeleted = ask(get_target, item.name), ask(undeleted_jobs, item.name)
+        yield _health_of(item.label, row, last, undeleted)
+
+
+def _health_of(label: str, row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     """Return how delivery to a target is.
 
     `undeleted` is of how many jobs it refuses to delete points.
     """
-    label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
     is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
     is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:

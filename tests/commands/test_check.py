@@ -465,6 +465,29 @@ def test_only_one_tells_slack(
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("enabled", "found"),
+    [
+        ((True, True), [("warning", "slack-twice")]),
+        ((True, False), []),
+        ((False, False), [("warning", "alerts-unsent")]),
+    ],
+)
+def test_of_several_kapacitors_one_should_tell_slack(
+    desk: Desk, enabled: tuple[bool, bool], found: list[tuple[str, str]]
+) -> None:
+    first, second = FakeKapacitor(), FakeKapacitor()
+    for item, is_enabled in zip((first, second), enabled, strict=True):
+        item.slack = [{"enabled": is_enabled, "url": ""}]
+    with HttpServer(first) as one, HttpServer(second) as other:
+        desk.give("SQUASH_KAPACITOR_URL", one.url)
+        desk.give("SQUASH_KAPACITOR_TARGETS", json.dumps([{"name": "base", "url": other.url}]))
+        outcome = desk.check()
+        assert outcome.of("alerts") == found
+        assert (outcome.of("Kapacitor"), outcome.of("Kapacitor base")) == ([], [])
+
+
+@pytest.mark.sqlite
 def test_settings_of_which_the_other_half_is_missing_are_told(desk: Desk) -> None:
     desk.give("SQUASH_SLACK", "on")
     desk.give("SQUASH_GITHUB_TOKEN", "hushed")

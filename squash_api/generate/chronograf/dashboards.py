@@ -11,11 +11,11 @@ from squash_api.generate.chronograf.connections import (
     ORGANIZATION,
     SOURCE_ID,
     connection_files,
-    json_text,
     resource_text,
 )
 from squash_api.generate.chronograf.graph import metric_graph
 from squash_api.generate.influxql import Place
+from squash_api.generate.output import json_text
 from squash_api.generate.overview import overview_dashboard
 from squash_api.generate.own import own_dashboard
 from squash_api.generate.package import package_dashboard
