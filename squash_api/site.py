@@ -527,7 +527,12 @@ class Site:
 
         if self.settings.watch == "off" or not outlets:
             return None
-        return Watch(self.standings, outlets, squash_url=self.settings.url)
+        return Watch(
+            self.standings,
+            outlets,
+            squash_url=self.settings.url,
+            is_for_grafana=self.settings.alerts_by == "grafana",
+        )
 
     def retention(self) -> Retention | None:
         """Make what deletes old jobs; None if jobs are kept for ever."""
