@@ -24,6 +24,8 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 	@$(BIN)/squash serve $(ARGS)
 
 # In the order of their names: what comes last is quick, so that both workers end at the same time.
+# Tests start hundreds of processes: where nothing compiled is kept, each compiles everything anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.errors import OnlyReadsError, SettingsError
+from squash_api.errors import NotFoundError, OnlyReadsError, SettingsError
 from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
 from squash_api.record.deliveries import ensure_targets, target_names
 from squash_api.record.installation import claim, skip_ids
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
+    from squash_api.judging.limits import Verdict
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.evidence import Evidence
@@ -189,9 +190,8 @@ class Site:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
         # Only a server may have a replica: a record in a file is not opened for this.
-        may_only_read = (
-            self.settings.read_only == "on" or file_at(self.settings.database_url) is None
-        )
+        is_server = file_at(self.settings.database_url) is None
+        may_only_read = is_server or self.settings.read_only == "on"
         only_reads = may_only_read and self.record.only_reads is not None
         if self._tags_of == "settings" and not only_reads:
             return schema
@@ -460,7 +460,7 @@ class Site:
             Deriving(self.deriver),
             self.raising() if delivers else None,
             self.events,
-            self.watch(outlets),
+            self.watch([outlet for outlet in outlets if outlet.takes_lines]),
             self.retention(),
             *self.own_watches(outlets, process="serve"),
         ]
@@ -487,11 +487,27 @@ class Site:
             self.definitions.in_force,
             squash_url=self.settings.url,
             links=self.links,
+            judge=self.verdicts,
         )
         return [
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
+
+    def verdicts(self, job_id: int) -> Sequence[Verdict]:
+        """Judge a job by the specifications in force when it was received; none if it is gone."""
+        from squash_api.ingest.stored_job import load_job
+        from squash_api.standings.job_states import job_report
+
+        try:
+            with self.reader.view() as view:
+                row, job = view.ask(load_job, job_id)
+        except NotFoundError:
+            return ()
+        definitions, evidence = self.definitions, self.evidence
+        return job_report(
+            row, job, definitions=definitions, metrics=self.metrics, is_now=False, evidence=evidence
+        )
 
     def raising(self) -> Raising:
         """Make what opens, changes and ends the alerts of the record."""
@@ -548,10 +564,11 @@ class Site:
             instance=self.settings.instance or self._instance(process),
             squash_url=self.settings.url,
         )
-        names = {outlet.name for outlet in outlets}
-        others = [target for target in self.settings.outlets if target.name not in names]
+        kafka = {target.name for target in self.settings.kafka}
+        known = kafka | {outlet.name for outlet in outlets}
+        others = [target for target in self.settings.outlets if target.name not in known]
         return [
-            *(OwnWatch(outlet, state) for outlet in outlets),
+            *(OwnWatch(outlet, state) for outlet in outlets if outlet.takes_lines),
             *(OwnWatch(outlet, state, closes=outlet.close) for outlet in self.outlets(others)),
         ]
 

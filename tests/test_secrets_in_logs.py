@@ -20,7 +20,7 @@ from squash_api.logs import describe, words_of
 from tests.support.builders import SECRET
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.records import in_record, refuse_inserts
-from tests.support.service import Service
+from tests.support.service import READING, Service
 
 MARK = "XyzzyMarkedXyzzy"
 
@@ -239,7 +239,8 @@ def test_no_body_and_no_secret_gets_into_the_log(tmp_path: Path, broken: str) ->
     if broken == "writing":
         refuse_inserts(tmp_path, "job", "definition", "user_account", "attempt", "metric")
     kind = BrokenService if broken == "work" else Service
-    with kind(tmp_path) as service, httpx.Client(base_url=service.url, timeout=60) as client:
+    service = kind(tmp_path, **READING)
+    with service, httpx.Client(base_url=service.url, timeout=60) as client:
         ada = Calls(client, ada.token)
         statuses = [send(ada, *request) for request in BODIES]
         if broken != "work":

@@ -1,13 +1,15 @@
 """Requests of the client: repeated while an answer may still come; refusals become one error."""
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from random import Random
 from typing import Any
 
 import httpx
 
+# Not the one of the whole process: programs that seed it may count on what it gives.
+_chance = Random()  # noqa: S311  no secret
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
 _TRY_AGAIN_AFTER: tuple[type[Exception], ...] = (
     httpx.NetworkError,
@@ -115,7 +117,7 @@ class Wire:
                     raise SquashClientError(f"{method} {url}: {reason}") from error
             pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
             # Clients that lost the service together must not all return at once.
-            self.sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))  # noqa: S311 - no secret
+            self.sleep(max(pause_s * _chance.uniform(0.5, 1.0), asked_s))
         raise SquashClientError("the number of retries cannot be negative")
 
     @contextmanager

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.kafka import KafkaOutlet
 from squash_api.delivery.kapacitor import KapacitorOutlet
 from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
 from squash_api.index.deriver import Deriver
 from squash_api.record.engines.postgresql import News
 from squash_api.record.record import Record
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, KapacitorTarget
 
 LONGEST_STOP_S = 8.0
@@ -32,6 +34,7 @@ _log = structlog.get_logger(__name__)
 OUTLETS: Mapping[type, type[Outlet]] = {
     InfluxTarget: InfluxOutlet,
     KapacitorTarget: KapacitorOutlet,
+    KafkaTarget: KafkaOutlet,
 }
 
 

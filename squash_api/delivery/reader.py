@@ -3,11 +3,11 @@
 Each has a name, waits between its rounds, and a back-off for rounds that fail.
 """
 
-import random
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import NamedTuple
 
 import structlog
@@ -15,6 +15,8 @@ import structlog
 from squash_api.errors import RecordUnavailableError, SquashError, runbook_of_record
 from squash_api.logs import Seldom
 
+# Not the one of the whole process: programs that seed it may count on what it gives.
+_chance = Random()  # noqa: S311  no secret
 _log = structlog.get_logger(__name__)
 
 
@@ -59,7 +61,7 @@ def pause_s(failures: int, first_s: float, longest_s: float, *, jitter: float) -
     fraction of it, at most `jitter`, is taken off.
     """
     whole_s = min(longest_s, first_s * 2.0 ** min(failures, 64))
-    return whole_s * random.uniform(1.0 - jitter, 1.0)  # noqa: S311  not a secret
+    return whole_s * _chance.uniform(1.0 - jitter, 1.0)
 
 
 class Loop(ABC):

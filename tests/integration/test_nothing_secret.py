@@ -22,7 +22,7 @@ from squash_api.errors import SettingsError
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site
 from tests.support.builders import make_settings
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import wait_for
 
 # The record's part of this is tried with both engines elsewhere.
@@ -84,7 +84,7 @@ def test_every_secret_setting_is_planted() -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), **SETTINGS) as service:
+    with Service(tmp_path_factory.mktemp("service"), **READING, **SETTINGS) as service:
         with Site(make_settings(service.folder)) as site:
             site.accounts.add("root", plant(), role="admin")
         yield service

@@ -107,7 +107,7 @@ def server() -> Iterator[PostgreSQL]:
 def place(server: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("service")
     with SqlProxy(server.port) as proxy:
-        service = Service(folder, SQUASH_DATABASE_URL=url_of(proxy.port), SQUASH_READERS="0")
+        service = Service(folder, SQUASH_DATABASE_URL=url_of(proxy.port))
         with (
             service,
             httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
@@ -324,7 +324,7 @@ def test_a_process_that_hangs_in_a_transaction_is_thrown_out_and_the_others_go_o
     url = url_of(place.proxy.port, options="-c%20idle_in_transaction_session_timeout%3D3000")
     word, is_resumed = uuid.uuid4().hex, threading.Event()
     replies: list[httpx.Response] = []
-    hanging = Service(tmp_path, SQUASH_DATABASE_URL=url, SQUASH_READERS="0")
+    hanging = Service(tmp_path, SQUASH_DATABASE_URL=url)
 
     def hang(way: Way) -> None:
         # When this commits, if ever, is up to a process that stands still.

@@ -12,6 +12,7 @@ from tests.integration.conftest import MakeSite
 from tests.support.influxd import Influxd
 from tests.support.site import Site, job_document, wait_for
 
+OLDEST = "oldest"
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
 
 
@@ -30,13 +31,13 @@ class Filled:
             self.site.influxd.query(f'DROP DATABASE "{name}"')
 
     def empty(self) -> None:
-        """Take all jobs out of both databases, but not what another program has written."""
+        """Take all jobs but the oldest out of both databases.
+
+        Where not even the oldest is left, the service fills a database again.
+        """
         for name in (self.site.database, self.copy):
-            self.site.influxd.create_database(name)
-            # First of all: the service fills an empty database again.
-            self.site.influxd.write(name, "other v=1 1")
             for point in self.site.influxd.points(name):
-                if point["measurement"] != "other":
+                if point["measurement"] != OLDEST:
                     self.site.influxd.query(
                         f'DROP MEASUREMENT "{point["measurement"]}"', database=name
                     )
@@ -47,11 +48,11 @@ class Filled:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def stored_ids(self, database: str | None = None) -> set[int]:
-        """Return the ids of the jobs that a database holds."""
+        """Return the ids of the jobs that a database holds, but for the oldest."""
         return {
             int(point["fields"]["squash_id"])
             for point in self.site.influxd.points(database or self.site.database)
-            if point["measurement"] != "other"
+            if point["measurement"] != OLDEST
         }
 
 
@@ -81,6 +82,7 @@ def fill(site: Site) -> list[int]:
         | {"meta": run_of(day, sha=f"a1b2c3{index}")}
         for index, day in enumerate(DAYS)
     ]
+    site.dispatch(job_document({f"{OLDEST}.m": 1.0}))
     ids = [site.dispatch(document)["id"] for document in documents]
     added = {"metric": "added.m", "value": 0.1, "unit": ""}
     assert site.calls("POST", f"/measurement/{ids[0]}", json=added).status_code == 201
@@ -97,7 +99,7 @@ def filled(make_site: MakeSite, influxd: Influxd) -> Filled:
     site = make_site(SQUASH_INFLUX_TARGETS=json.dumps([target]))
     ids = fill(site)
     export = influxd.export(site.database)
-    assert export.count(b"\n") + 1 == 2 * len(DAYS) + 1
+    assert export.count(b"\n") + 1 == 1 + 2 * len(DAYS) + 1
     return Filled(site, copy, ids, export)
 
 

@@ -59,9 +59,7 @@ def run_said(service: Service, section: str, beginning: str, *more: str) -> str:
 
 def service_of(folder: Path, code: Path | None = None, **environment: str) -> Service:
     """Make a service on the record of a folder, of this release or of the code given."""
-    if code is None:
-        environment["SQUASH_READERS"] = "0"
-    else:
+    if code is not None:
         environment["PYTHONPATH"] = str(code)
     return Service(
         folder, SQUASH_SPECS=SPECS, SQUASH_URL="https://squash.example.org", **environment
@@ -170,7 +168,7 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         next_release(tmp_path_factory.mktemp("next")),
     ]
     old, new = (
-        service_of(folder / name, code, SQUASH_DATABASE_URL=url, SQUASH_READERS="0")
+        service_of(folder / name, code, SQUASH_DATABASE_URL=url)
         for name, code in zip(("old", "new"), codes, strict=True)
     )
     answers: list[list[int]] = [[], [], []]

@@ -21,7 +21,7 @@ from squash_api.serving.connections import (
 )
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import RawReply, exchange, read_reply
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import job_document, wait_for
 
 PATIENCE_S = 2
@@ -39,7 +39,7 @@ OTHER = ("127.0.0.2", 0)
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that waits for nobody long."""
     folder = tmp_path_factory.mktemp("service")
-    with Service(folder, SQUASH_PATIENCE_S=str(PATIENCE_S)) as service:
+    with Service(folder, SQUASH_PATIENCE_S=str(PATIENCE_S), **READING) as service:
         yield service
 
 
@@ -240,7 +240,7 @@ def document_with_blob() -> dict[str, Any]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with room for ten connections, which waits long for each."""
     folder = tmp_path_factory.mktemp("small")
-    with Service(folder, SQUASH_MAX_CONNECTIONS="10") as service:
+    with Service(folder, SQUASH_MAX_CONNECTIONS="10", **READING) as service:
         yield service
 
 
@@ -315,7 +315,7 @@ def test_where_few_files_may_be_open_jobs_are_accepted_all_the_same(tmp_path: Pa
 
 
 def test_slow_connections_do_not_hold_up_a_stop_and_an_upload_is_not_cut(tmp_path: Path) -> None:
-    with Service(tmp_path) as service, ExitStack() as stack:
+    with Service(tmp_path, **READING) as service, ExitStack() as stack:
         with logged_in(service.port) as calls:
             calls("POST", "/job", document_with_blob())
         read = b"GET /job/1/blob/b HTTP/1.1\r\nHost: x\r\n\r\n"

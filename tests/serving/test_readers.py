@@ -22,7 +22,7 @@ from squash_api.routes.replies import REQUEST_ID
 from squash_api.serving import readers
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import exchange
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import job_document, wait_for
 
 PAGE = {"Accept": "text/html"}
@@ -71,7 +71,7 @@ def logged_in(service: Service) -> Iterator[Calls]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service")) as service:
+    with Service(tmp_path_factory.mktemp("service"), **READING) as service:
         reading_pids(service)
         yield service
 
@@ -131,7 +131,6 @@ def test_answers_are_those_of_a_service_that_reads_itself(
     with (
         Service(
             tmp_path,
-            SQUASH_READERS="0",
             SQUASH_DATABASE_URL=service.environment["SQUASH_DATABASE_URL"],
             SQUASH_URL=service.url,
         ) as other,
@@ -222,7 +221,7 @@ def zero_table(path: Path, table: str) -> None:
 
 @pytest.mark.sqlite
 def test_damage_that_a_reading_process_meets_ends_the_writing(tmp_path: Path) -> None:
-    with Service(tmp_path) as service, logged_in(service) as calls:
+    with Service(tmp_path, **READING) as service, logged_in(service) as calls:
         reading_pids(service)
         # Only a request that is sent with a key looks there.
         zero_table(tmp_path / "squash.db", "api_key")
@@ -276,7 +275,7 @@ def test_no_reading_process_outlives_a_stop_not_even_a_paused_one(tmp_path: Path
 
 
 def test_no_reading_process_outlives_a_crash(tmp_path: Path) -> None:
-    with Service(tmp_path) as service:
+    with Service(tmp_path, **READING) as service:
         (pid,) = reading_pids(service)
         service.kill()
         wait_for(lambda: not is_running(pid))
@@ -292,7 +291,7 @@ def test_a_signal_to_all_processes_does_not_end_the_reading_one_first(service: S
 
 
 def test_only_users_read_where_the_settings_say_so(tmp_path: Path) -> None:
-    with Service(tmp_path, SQUASH_READ="users") as service, logged_in(service) as calls:
+    with Service(tmp_path, SQUASH_READ="users", **READING) as service, logged_in(service) as calls:
         reading_pids(service)
         post(calls, 1.0)
         assert calls("GET", "/runs").status_code == 200

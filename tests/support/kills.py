@@ -24,7 +24,7 @@ from tests.support.faulty_proxy import Exchange, FaultyProxy, pass_on
 from tests.support.http_server import HttpServer
 from tests.support.influxd import Influxd
 from tests.support.metrics_packages import write_metrics_package
-from tests.support.service import Deliverer, Service
+from tests.support.service import READING, Deliverer, Service
 from tests.support.site import AS_JSON, wait_for
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
@@ -141,7 +141,7 @@ class Killing:
                     SQUASH_INFLUX_URL=self.proxy.url,
                     SQUASH_KAPACITOR_URL=told.url,
                     SQUASH_DELIVER="off" if deliverers else "inline",
-                    **({} if services == 1 else {"SQUASH_READERS": "0"}),
+                    **(READING if services == 1 else {}),
                 )
                 for number in range(services)
             ]

@@ -11,7 +11,7 @@ import httpx
 
 from tests.support.calls import Calls, log_in
 from tests.support.metrics_packages import ROOT
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import TIMEOUT_S, job_document, wait_for
 
 TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
@@ -109,7 +109,7 @@ def paged_site(folder: Path) -> Iterator[PagedSite]:
     """Run a service with the specifications of the camera, and nothing measured yet."""
     specs = str(ROOT / "examples" / "specs" / "camera")
     with (
-        Service(folder, SQUASH_SPECS=specs) as service,
+        Service(folder, SQUASH_SPECS=specs, **READING) as service,
         httpx.Client(base_url=service.url, timeout=TIMEOUT_S, trust_env=False) as client,
     ):
         yield PagedSite(service, client)

@@ -153,8 +153,8 @@ ROWS: Mapping[str, Row] = {
         _postgresql,
     ),
     "engines": Row(
-        "Tests of pages, reports, commands and of the way to InfluxDB, which `make test` runs with "
-        "SQLite, with a record in PostgreSQL",
+        "Tests of pages, routes, reports, commands and of the way to InfluxDB, which `make test` "
+        "runs with SQLite, with a record in PostgreSQL",
         ("-m", "later"),
         _engines,
         {ENGINES: "all"},
@@ -211,7 +211,7 @@ ROWS: Mapping[str, Row] = {
 _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
-| tests of pages, reports, some commands, the way to InfluxDB | SQLite | PostgreSQL too | minutes |
+| tests of pages, routes, reports, commands, delivery | SQLite | PostgreSQL too | minutes |
 | kills | 20 | 500 | each takes a start of the service, about 2 s |
 | kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |

@@ -11,13 +11,17 @@ from tests.support.builders import SECRET
 from tests.support.records import record_url
 from tests.support.server import Server, is_up, local_url
 
+READING = {"SQUASH_READERS": "1"}
+"""The setting of a service with a process that reads, as services have by default."""
+
 _SQUASH = [sys.executable, "-m", "squash_api"]
 
 
 class Service(Server):
     """`squash serve`, with its record in the folder.
 
-    `environment` adds to and overrides the variables of the process.
+    `environment` adds to and overrides the variables of the process. Without `READING` it reads by
+    itself: the process that reads would cost a second start.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
@@ -27,6 +31,7 @@ class Service(Server):
             "SQUASH_SECRET": SECRET,
             "SQUASH_DATABASE_URL": record_url(folder),
             "SQUASH_REGISTRATION": "open",
+            "SQUASH_READERS": "0",
             **environment,
         }
 
