@@ -5,6 +5,7 @@ A check is a function that yields what it finds, and a line in a table below. It
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     QueryRejectedError,
 )
-from squash_api.influx.reading import subscriptions
+from squash_api.influx.reading import columns, subscriptions
+from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
 from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
@@ -59,18 +61,8 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
-_LACKS = {
-    2: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it does "
-        "not create databases by the names of the settings: map each to a bucket"
-    ),
-    3: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it "
-        "cannot delete points, so deleted and withdrawn values stay, and squash reconcile "
-        "cannot mend them; it limits tables and columns"
-    ),
-}
-"""What later InfluxDBs do not have, of what the service uses, by their first number."""
+_NEARLY_FULL = 0.9
+"""A table with so many of the columns that it may have is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +105,6 @@ def _known_good(what: str, text: str) -> Iterator[Finding]:
     span = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
     if first <= found <= last:
         yield ok(f"version {text}")
-    elif what == "InfluxDB" and found[0] in _LACKS:
-        said = f"version {text} works through its interface of version 1; {_LACKS[found[0]]}"
-        yield warning(said, f"known to be good: {span}", runbook="server-version")
     else:
         said = f"version {text} is not known to work: {span} are"
         advice = "if something does not work, take one of these"
@@ -158,7 +147,35 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
 
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
-    yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+    server = it.client.server
+    if server is None or server.kind in (None, ONE):
+        yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+        return
+    yield ok(f"{server.name}, through its interface of version 1")
+    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
+        advice = "docs/influxdb.md says what works on each version"
+        yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
+
+
+def _influxdb_database(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Look whether the database is there, and may be written."""
+    # In others even a write of nothing may make the database.
+    look = _influxdb_writing if it.client.kind in (None, ONE, TWO) else _influxdb_presence
+    yield from look(it)
+
+
+def _influxdb_presence(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    try:
+        it.client.query("SHOW MEASUREMENTS LIMIT 1")
+    except DatabaseMissingError as missing:
+        what, advice = f"there is no database {name} yet", "the first job makes it"
+        yield warning(what, advice, runbook="delivery-misconfigured")
+        raise EnoughError from missing
+    except InfluxRefusedError as refusal:
+        yield error(f"it refuses us: {refusal}", "correct its token", runbook="delivery-refused")
+        raise EnoughError from refusal
+    yield ok(f"the database {name} is there")
 
 
 def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -183,6 +200,9 @@ def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
         what = f"nothing may be written to the database {name}: {refusal}"
         advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
         yield error(what, advice, runbook="delivery-refused")
+    except InfluxMisconfiguredError as problem:
+        yield error(str(problem), "see docs/influxdb.md", runbook="delivery-misconfigured")
+        raise EnoughError from problem
     else:
         yield ok(f"the database {name} is there, and may be written")
 
@@ -220,6 +240,34 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
     else:
         days = "for ever" if kept_ns is None else f"for {kept_ns / 86400e9:g} days"
         yield ok(f"the database {name} may be read, and keeps points {days}")
+
+
+def _influxdb_columns(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Compare how wide tables are, and may become, with what the server takes."""
+    most = None if it.client.kind is None else it.client.kind.most_columns.value
+    if most is None:
+        return
+    advice = "what is beyond is in quarantine: see docs/influxdb.md, Wide tables"
+    package = it.here.package
+    planned = Counter(metric.package for metric in package.metrics.values()) if package else {}
+    for name, count in sorted(planned.items()):
+        if count > most * _NEARLY_FULL:
+            what = (
+                f"the metrics package {name} has {counted(count, 'metric')}: a job that measures "
+                f"them all does not fit into a table, which has at most {most} columns"
+            )
+            yield warning(what, advice, runbook="wide-table")
+    try:
+        widths = columns(it.client)
+    except (DatabaseMissingError, QueryRejectedError):
+        return
+    full = {name: width for name, width in widths.items() if width >= most * _NEARLY_FULL}
+    for name, width in sorted(full.items()):
+        what = f"the table {name} has {width} of at most {most} columns"
+        yield warning(what, advice, runbook="wide-table")
+    if widths and not full:
+        name = max(widths, key=lambda item: widths[item])
+        yield ok(f"the widest table, {name}, has {widths[name]} of at most {most} columns")
 
 
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -436,7 +484,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
     state, place = said.get("status"), _public(it.here.settings.url)
-    if state not in {"ok", "degraded", "down"}:
+    if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
         yield error(what, advice, runbook="url-unreachable")
@@ -447,6 +495,13 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
     elif state == "ok":
         yield ok(f"{place} is ok")
+    elif state == "read-only":
+        record = said.get("record") or {}
+        if record.get("is_linked") is False:
+            what = f"{place} reads a replica whose link to the primary is broken"
+            yield warning(what, "it catches up when the link is back", runbook="only_reads")
+        else:
+            yield ok(f"{place} only reads, as of {record.get('as_of') or 'now'}")
     else:
         targets = said.get("targets") or {}
         held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]
@@ -486,8 +541,9 @@ def _public(url: str) -> str:
 INFLUXDB: tuple[Check, ...] = (
     _influxdb_version,
     _clock,
-    _influxdb_writing,
+    _influxdb_database,
     _influxdb_reading,
+    _influxdb_columns,
     _influxdb_subscriptions,
 )
 SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
