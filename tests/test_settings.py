@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from squash_api.errors import SettingsError
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import (
     OTHER_VARIABLES,
     KapacitorTarget,
@@ -445,3 +446,48 @@ def test_a_quiet_that_is_none_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv("SQUASH_ALERT_QUIET", text)
     assert "SQUASH_ALERT_QUIET" in refusal()
+
+
+def test_kafka_is_two_targets_so_that_events_do_not_wait_for_points(tmp_path: Path) -> None:
+    settings = make_settings(
+        tmp_path, kafka_brokers=("k:9092",), kafka_send=("points", "alerts"), kafka_tls="on"
+    )
+    events, points = settings.outlets
+    assert isinstance(events, KafkaTarget)
+    assert isinstance(points, KafkaTarget)
+    assert (events.name, events.sends, events.is_tls) == ("kafka", ("alerts",), True)
+    assert (points.name, points.sends) == ("kafka-points", ("points",))
+    assert make_settings(tmp_path, kafka_brokers=("k:9092",)).kafka[0].sends == (
+        "jobs",
+        "verdicts",
+        "alerts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"BROKERS": "k"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers such as kafka.example.org:"),
+        ({"BROKERS": "k:0"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers"),
+        ({"SEND": "jobs,everything"}, "SQUASH_KAFKA_SEND[1]: "),
+        ({"PREFIX": "a-b"}, "SQUASH_KAFKA_PREFIX: must be names between dots"),
+        ({"NAMESPACE": "lsst..dm"}, "SQUASH_KAFKA_NAMESPACE: must be names between dots"),
+        ({"SEND": "points", "POINTS": "avro"}, "SQUASH_KAFKA_REGISTRY: must be set when"),
+        ({"USER": "u"}, "SQUASH_KAFKA_PASSWORD: must be set when SQUASH_KAFKA_USER is"),
+        ({"PASSWORD": "hidden"}, "SQUASH_KAFKA_USER: must be set when SQUASH_KAFKA_PASSWORD is"),
+        (
+            {"USER": "u", "PASSWORD": "hidden", "MECHANISM": "PLAIN"},
+            "SQUASH_KAFKA_TLS: must be on when SQUASH_KAFKA_MECHANISM is PLAIN",
+        ),
+        ({"CA": "/nowhere/ca.pem"}, "SQUASH_KAFKA_CA: there is no file /nowhere/ca.pem"),
+    ],
+)
+def test_what_is_wrong_with_kafka_is_said_by_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, text in ({"BROKERS": "kafka.example.org:9092"} | variables).items():
+        monkeypatch.setenv(f"SQUASH_KAFKA_{name}", text)
+    with pytest.raises(SettingsError) as found:
+        load_settings(_env_file=None)
+    assert words in str(found.value)
+    assert "hidden" not in str(found.value)

@@ -140,6 +140,10 @@ _IDLE: Mapping[str, tuple[str, Callable[[Settings], bool]]] = {
     "influx_password": ("INFLUX_USER", lambda s: s.influx_user is None),
     "influx_token": ("INFLUX_URL", lambda s: s.influx_url is None),
     "kapacitor_retention_policy": ("KAPACITOR_URL", lambda s: s.kapacitor_url is None),
+    **{
+        f"kafka_{name}": ("KAFKA_BROKERS", lambda s: not s.kafka_brokers)
+        for name in ("send", "prefix", "namespace", "points", "user", "tls", "ca", "registry")
+    },
     "slack": ("SLACK_URL", lambda s: s.slack == "on" and s.slack_url is None),
     "github_token": ("GITHUB_REPOSITORIES", lambda s: not s.github_repositories),
     "github_repositories": ("GITHUB_TOKEN", lambda s: s.github_token is None),
@@ -164,6 +168,9 @@ def _destinations(here: Installation) -> Iterator[Finding]:
         yield ok("no InfluxDB is configured: jobs are kept in the record alone")
     if not here.settings.kapacitors:
         yield ok("SQUASH_KAPACITOR_URL is not set: the service tells no Kapacitor anything")
+    for target in here.settings.kafka:
+        place = ", ".join(target.brokers)
+        yield ok(f"Kafka at {place} is sent {', '.join(target.sends)}")
     if here.settings.tells_slack:
         yield ok("the service itself tells Slack of alerts")
     elif here.settings.slack_url is not None:

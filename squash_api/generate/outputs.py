@@ -36,9 +36,10 @@ OUTPUTS = (
             FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
             FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
             FileKind(ALERTING, ".yaml", YAML),
-            FileKind(DASHBOARDS, ".json", JSON),
+            FileKind(DASHBOARDS, ".json", JSON, "Grafana dashboard"),
         ),
         render=grafana_files,
+        server="squash_api.generate.grafana.server:Grafana",
         keep=with_deleted,
     ),
 )

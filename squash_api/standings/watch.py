@@ -15,8 +15,9 @@ import structlog
 from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
-from squash_api.influx.client import InfluxError, Rejected
+from squash_api.influx.client import InfluxError
 from squash_api.influx.points import freshness_line, heartbeat_line, own_line, standing_line
+from squash_api.influx.writing import Rejected
 from squash_api.judging.alert_plan import branch_keys
 from squash_api.judging.specifications import Specification
 from squash_api.judging.states import NO_LIMIT, OLD, RANKS
