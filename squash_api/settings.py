@@ -145,6 +145,13 @@ class Settings(KafkaSettings):
         description="Public root URL of the service, used in every link. Default: host and port.",
     )
     database_url: str = Field("sqlite:///squash.db", description="The record, as a SQLAlchemy URL.")
+    read_only: Literal["auto", "on"] = Field(
+        "auto",
+        description="Only read the record: `auto` if it is a streaming replica, or `on`.",
+    )
+    write_url: Url | None = Field(
+        None, description="Public root URL of the service that writes, where this one only reads."
+    )
     registration: Literal["open", "key", "closed"] = Field(
         "closed", description="Who may register: anyone, those with the key, or nobody."
     )

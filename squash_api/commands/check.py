@@ -102,6 +102,9 @@ def _subjects(here: Installation) -> Iterator[Subject]:
         yield Subject(place.label, server, check_servers.SERVER, "delivery-unavailable")
     if len(settings.kapacitors) > 1:
         yield Subject("alerts", itself, (check_servers.who_speaks,), "slack-twice")
+    for brokers in settings.kafka:
+        kafka = partial(check_servers.open_kafka, brokers)
+        yield Subject(brokers.label, kafka, check_servers.KAFKA, "kafka-unavailable")
     service = partial(check_servers.open_service, here)
     yield Subject("service", service, check_servers.SERVICE, "url-unreachable")
 

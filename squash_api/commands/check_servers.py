@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: each InfluxDB, Kapacitor, Chronograf, the service itself.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Kafka, the service itself.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
@@ -27,6 +27,8 @@ from squash_api.commands.check_here import (
     ok,
     warning,
 )
+from squash_api.delivery.kafka_client import KafkaClient, Registry, require_kafka
+from squash_api.delivery.outlet import HeldUpError
 from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
@@ -45,6 +47,7 @@ from squash_api.influx.client import (
 from squash_api.influx.reading import columns, subscriptions
 from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
@@ -478,7 +481,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
     state, place = said.get("status"), _public(it.here.settings.url)
-    if state not in {"ok", "degraded", "down"}:
+    if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
         yield error(what, advice, runbook="url-unreachable")
@@ -489,6 +492,13 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
     elif state == "ok":
         yield ok(f"{place} is ok")
+    elif state == "read-only":
+        record = said.get("record") or {}
+        if record.get("is_linked") is False:
+            what = f"{place} reads a replica whose link to the primary is broken"
+            yield warning(what, "it catches up when the link is back", runbook="only_reads")
+        else:
+            yield ok(f"{place} only reads, as of {record.get('as_of') or 'now'}")
     else:
         targets = said.get("targets") or {}
         held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]
@@ -503,6 +513,64 @@ def _service_version(it: OpenService) -> Iterator[Finding]:
     if there is not None and there != own:
         what = f"the service runs {there}, and this command is of {own}"
         yield warning(what, "use the command of the same release", runbook="server-version")
+
+
+# Kafka
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKafka:
+    """Brokers of Kafka that answer; of each topic that they have, what is wrong with it."""
+
+    target: KafkaTarget
+    topics: Mapping[str, str | None]
+
+
+@contextmanager
+def open_kafka(target: KafkaTarget) -> Iterator[OpenKafka | Finding]:
+    """Ask the brokers for their topics; yield a finding if they do not answer."""
+    client = KafkaClient(target)
+    try:
+        require_kafka(target)
+        topics = client.topics(wait_s=TIMEOUT_S)
+    except SettingsError as problem:
+        yield error(problem.message, "the service does not start", runbook="settings")
+    except HeldUpError as problem:
+        advice = "what is to be sent is kept, and sent when that is over"
+        yield error(str(problem), advice, runbook=problem.runbook)
+    else:
+        yield OpenKafka(target, topics)
+    finally:
+        client.close()
+
+
+def _kafka_topics(it: OpenKafka) -> Iterator[Finding]:
+    wanted = [f"{it.target.prefix}.{kind}" for kind in it.target.sends if kind != "points"]
+    for name in wanted:
+        problem = it.topics.get(name)
+        if name not in it.topics:
+            what = f"there is no topic {name} yet"
+            yield warning(what, "make it, unless the brokers do", runbook="kafka-topic")
+        elif problem is not None:
+            yield error(
+                f"topic {name}: {problem}", "give its user the right", runbook="kafka-refused"
+            )
+    yield ok(f"it answers, and has {counted(len(it.topics), 'topic')}")
+
+
+def _kafka_registry(it: OpenKafka) -> Iterator[Finding]:
+    if "points" not in it.target.sends or it.target.points != "avro":
+        return
+    registry = Registry(it.target)
+    try:
+        registry.latest(f"{it.target.namespace}.check")
+    except HeldUpError as problem:
+        advice = "points are kept, and sent when that is over"
+        yield error(str(problem), advice, runbook=problem.runbook)
+    else:
+        yield ok("the schema registry answers")
+    finally:
+        registry.close()
 
 
 def _json_of(reply: httpx.Response) -> dict[str, Any]:
@@ -534,4 +602,5 @@ INFLUXDB: tuple[Check, ...] = (
     _influxdb_subscriptions,
 )
 SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
+KAFKA: tuple[Check, ...] = (_kafka_topics, _kafka_registry)
 SERVICE: tuple[Check, ...] = (_service_state, _service_version, _clock)

@@ -46,6 +46,7 @@ from tests.support.http_server import HttpServer
 from tests.support.influx_versions import TOKEN, VERSIONS, StandIn
 from tests.support.influxd import ADMIN, ADMIN_PASSWORD, Influxd
 from tests.support.metrics_packages import write_metrics_package
+from tests.support.mock_kafka import MockKafka
 
 OLD = Path(__file__).parent.parent / "data" / "record_1_2_1" / "squash.sqlite.xz"
 SLACK = {("warning", "alerts-unsent")}
@@ -144,6 +145,8 @@ def test_what_is_right_is_looked_at_although_another_setting_is_wrong(desk: Desk
         ("SQUASH_INFLUX_DATABASE", "other"),
         ("SQUASH_KAPACITOR_RETENTION_POLICY", "week"),
         ("SQUASH_REGISTRATION_KEY", "a-key-of-16-letters"),
+        ("SQUASH_KAFKA_SEND", "points"),
+        ("SQUASH_KAFKA_TLS", "on"),
     ],
 )
 @pytest.mark.sqlite
@@ -161,6 +164,42 @@ def test_problems_of_metrics_packages_are_listed(desk: Desk) -> None:
     write_metrics_package(desk.folder / "specs", metrics="AM1: {unit: nonsense}\n")
     desk.give("SQUASH_SPECS", str(desk.folder / "specs" / "demo"))
     assert ("error", "specs") in desk.check().of("specifications")
+
+
+# Kafka
+
+
+@pytest.mark.sqlite
+def test_brokers_that_do_not_answer_are_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_servers, "TIMEOUT_S", 1.0)
+    desk.give("SQUASH_KAFKA_BROKERS", "127.0.0.1:9")
+    found = desk.check()
+    assert found.of("Kafka") == [("error", "kafka-unavailable")]
+    assert "Connection refused" in found.words("Kafka")
+
+
+@pytest.mark.sqlite
+def test_topics_that_brokers_do_not_have_yet_are_named(desk: Desk) -> None:
+    with MockKafka() as brokers:
+        brokers.create("squash.jobs")
+        desk.give("SQUASH_KAFKA_BROKERS", brokers.address)
+        desk.give("SQUASH_KAFKA_SEND", "jobs,alerts,points")
+        found = desk.check()
+    assert found.of("Kafka") == [("warning", "kafka-topic")]
+    assert "there is no topic squash.alerts yet" in found.words("Kafka")
+    assert found.of("Kafka (points)") == []
+
+
+@pytest.mark.sqlite
+def test_a_registry_that_does_not_answer_is_an_error(desk: Desk) -> None:
+    with MockKafka() as brokers:
+        desk.give("SQUASH_KAFKA_BROKERS", brokers.address)
+        desk.give("SQUASH_KAFKA_SEND", "points")
+        desk.give("SQUASH_KAFKA_POINTS", "avro")
+        desk.give("SQUASH_KAFKA_REGISTRY", NOBODY)
+        assert desk.check().of("Kafka (points)") == [("error", "kafka-registry")]
 
 
 # The command
