@@ -290,6 +290,24 @@ def test_points_whose_schema_is_refused_are_put_aside(tmp_path: Path, brokers: M
     world.close()
 
 
+def test_points_that_do_not_fit_a_schema_of_somebody_else_are_put_aside(
+    tmp_path: Path, brokers: MockKafka
+) -> None:
+    world = world_of(tmp_path, brokers, "avro")
+    theirs = {"name": "PA1", "type": "string", "default": ""}
+    needed = {"name": "who", "type": "string"}
+    world.registry.schemas.append({"type": "record", "name": "x", "fields": [needed, theirs]})
+    world.registry.subjects[f"{TOPIC}-value"] = [0]
+    job = world.add({"PA1": 1.0})
+    world.drain()
+    with world.site.record.read() as connection:
+        (entry,) = refused_after(connection, 0, limit=10)
+    assert entry.job_id == job
+    assert "who" in entry.reason
+    assert world.target("kafka-points").sent_through == job
+    world.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
