@@ -49,7 +49,7 @@ COMMANDS = {
     "report": ("commands.report:report", "Report on a run, a period or a release."),
     "generate": (
         "commands.generate:generate",
-        "Write Kapacitor's tasks and Chronograf's dashboards.",
+        "Write Kapacitor's tasks, and the dashboards of Chronograf and Grafana.",
     ),
     "demo": ("commands.demo:demo", "Start a private service with made-up history."),
     "specs check": (

@@ -1,8 +1,6 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
@@ -11,14 +9,12 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
 )
 from pydantic_settings import (
-    BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
     NoDecode,
@@ -29,7 +25,10 @@ from squash_api.errors import SettingsError, plain_words
 from squash_api.setting_types import (
     DAYS,
     DURATION,
+    LOOPBACK,
     Host,
+    KafkaSettings,
+    KafkaTarget,
     Keep,
     Network,
     Package,
@@ -37,6 +36,9 @@ from squash_api.setting_types import (
     Repository,
     SecretUrl,
     Url,
+    json_text,
+    seconds,
+    split,
 )
 
 # Where JSON has a key too few or too many.
@@ -68,7 +70,6 @@ OTHER_VARIABLES: Mapping[str, str] = {
 """Variables that are not settings of the service, and who reads them."""
 
 _PREFIX = "SQUASH_"
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up
 
 
@@ -81,36 +82,7 @@ def _own_url(given: Mapping[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
-_UNITS = {"s": 1, "m": 60}
-
-
-def _split(separator: str) -> Any:
-    def split(value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(separator) if part.strip())
-        return value
-
-    return BeforeValidator(split)
-
-
-def _json() -> Any:
-    def read(value: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
-
-    return BeforeValidator(read)
-
-
-def _seconds() -> Any:
-    def read(value: Any) -> Any:
-        if isinstance(value, str) and value[-1:] in _UNITS:
-            with suppress(ValueError):
-                return float(value[:-1]) * _UNITS[value[-1]]
-        return value
-
-    return BeforeValidator(read)
+_TARGET_NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 class InfluxTarget(BaseModel):
@@ -118,12 +90,17 @@ class InfluxTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    name: str = Field("default", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     user: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"InfluxDB {self.name}"
 
 
 class KapacitorTarget(BaseModel):
@@ -131,20 +108,25 @@ class KapacitorTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["kapacitor"] = "kapacitor"
+    name: str = Field("kapacitor", pattern=_TARGET_NAME)
     url: Url
     database: str = Field("squash", min_length=1)
     retention_policy: str = Field("autogen", min_length=1)
 
+    @property
+    def label(self) -> str:
+        """What people call it; there is mostly one."""
+        return "Kapacitor" if self.name == "kapacitor" else f"Kapacitor {self.name}"
 
-Target = InfluxTarget | KapacitorTarget
+
+Target = InfluxTarget | KapacitorTarget | KafkaTarget
 """What an outlet sends to."""
 
 
-_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, Target)
+_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, InfluxTarget | KafkaTarget, Target)
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     """The settings; in the environment each name has the prefix `SQUASH_`."""
 
     model_config = SettingsConfigDict(
@@ -163,6 +145,13 @@ class Settings(BaseSettings):
         description="Public root URL of the service, used in every link. Default: host and port.",
     )
     database_url: str = Field("sqlite:///squash.db", description="The record, as a SQLAlchemy URL.")
+    read_only: Literal["auto", "on"] = Field(
+        "auto",
+        description="Only read the record: `auto` if it is a streaming replica, or `on`.",
+    )
+    write_url: Url | None = Field(
+        None, description="Public root URL of the service that writes, where this one only reads."
+    )
     registration: Literal["open", "key", "closed"] = Field(
         "closed", description="Who may register: anyone, those with the key, or nobody."
     )
@@ -175,7 +164,7 @@ class Settings(BaseSettings):
     registrations_per_hour: int = Field(
         240, ge=1, description="Most users that all together may register in an hour."
     )
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Addresses or networks of proxies whose X-Forwarded-For is believed, separated by "
@@ -186,30 +175,30 @@ class Settings(BaseSettings):
     read: Literal["open", "users"] = Field(
         "open", description="Who may read: everybody who reaches the service, or users."
     )
-    artifact_hosts: Annotated[tuple[Host, ...], NoDecode, _split(",")] = Field(
+    artifact_hosts: Annotated[tuple[Host, ...], NoDecode, split(",")] = Field(
         (), description="Hosts whose pictures the page of a job shows, separated by commas."
     )
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
     )
-    specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
+    specs: Annotated[tuple[Path, ...], NoDecode, split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
-    tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    tags: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
     )
     default_package: Package = Field(
         "quicklook", description="The package of metrics that simple clients post without one."
     )
-    simple_prefixes: Annotated[tuple[Prefix, ...], NoDecode, _split(",")] = Field(
+    simple_prefixes: Annotated[tuple[Prefix, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Paths under which the API is found too, separated by commas, such as "
             "/api,/dashboard/api."
         ),
     )
-    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (),
         description="Namespaces of Sasquatch to which anyone may send records, between commas.",
     )
@@ -237,7 +226,7 @@ class Settings(BaseSettings):
     keep: Keep | None = Field(
         None, description="How long jobs are kept, such as 400d; unset: for ever."
     )
-    keep_releases: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+    keep_releases: Annotated[tuple[str, ...], NoDecode, split(",")] = Field(
         (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
     )
     readers: int = Field(
@@ -268,7 +257,7 @@ class Settings(BaseSettings):
         "on",
         description="Write every minute what is late and the state of metrics, or nothing.",
     )
-    alert_quiet: Annotated[float, _seconds()] = Field(
+    alert_quiet: Annotated[float, seconds()] = Field(
         60,
         ge=0,
         le=3600,
@@ -279,7 +268,7 @@ class Settings(BaseSettings):
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
     influx_password: SecretStr | None = Field(None, description="Its password.")
     influx_token: SecretStr | None = Field(None, description="Its token, instead of a password.")
-    influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, _json()] = Field(
+    influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, json_text()] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
     kapacitor_url: Url | None = Field(
@@ -288,8 +277,11 @@ class Settings(BaseSettings):
     kapacitor_retention_policy: str = Field(
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
+    kapacitor_targets: Annotated[tuple[KapacitorTarget, ...], NoDecode, json_text()] = Field(
+        (), description="JSON list of more Kapacitors: name, url, database, retention_policy."
+    )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
-    webhook_networks: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
             "Networks that are not public and that webhooks may be sent to, separated by commas."
@@ -305,7 +297,7 @@ class Settings(BaseSettings):
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub, which sets the states of commits and comments."
     )
-    github_repositories: Annotated[tuple[Repository, ...], NoDecode, _split(",")] = Field(
+    github_repositories: Annotated[tuple[Repository, ...], NoDecode, split(",")] = Field(
         (),
         description="Repositories that may be told, separated by commas, such as lsst/afw,lsst/*.",
     )
@@ -329,22 +321,27 @@ class Settings(BaseSettings):
 
     @property
     def outlets(self) -> tuple[Target, ...]:
-        """All that is delivered to: the InfluxDBs, and Kapacitor if it has a URL."""
+        """All that is delivered to: the InfluxDBs, then the Kapacitors, then Kafka."""
+        return (*self.targets, *self.kapacitors, *self.kafka)
+
+    @property
+    def kapacitors(self) -> tuple[KapacitorTarget, ...]:
+        """The Kapacitors to tell: `kapacitor` first if it has a URL, then the listed ones."""
         if self.kapacitor_url is None:
-            return self.targets
-        kapacitor = KapacitorTarget(
+            return self.kapacitor_targets
+        first = KapacitorTarget(
             url=self.kapacitor_url,
             database=self.influx_database,
             retention_policy=self.kapacitor_retention_policy,
         )
-        return (*self.targets, kapacitor)
+        return (first, *self.kapacitor_targets)
 
     @property
     def tells_slack(self) -> bool:
         """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
         if self.slack_url is None or self.slack == "off":
             return False
-        return self.slack == "on" or self.kapacitor_url is None
+        return self.slack == "on" or not self.kapacitors
 
     @property
     def tells_github(self) -> bool:
@@ -363,11 +360,22 @@ class Settings(BaseSettings):
             raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured")
         return _chosen(self.targets, names)
 
+    def choose_replayed(self, names: Sequence[str]) -> Sequence[InfluxTarget | KafkaTarget]:
+        """Look up what jobs are sent to again, by name: InfluxDBs or Kafka; or all InfluxDBs.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such one, or none.
+        """
+        return _chosen((*self.targets, *self.kafka), names) if names else self.choose_targets([])
+
     def choose_outlets(self, names: Sequence[str]) -> list[Target]:
         """Look up outlets by name, or all; `SettingsError` if there is no such one, or none."""
         if not self.outlets:
             raise SettingsError(
-                "neither SQUASH_INFLUX_URL nor SQUASH_KAPACITOR_URL is set: nothing to deliver to"
+                "none of SQUASH_INFLUX_URL, SQUASH_KAPACITOR_URL and SQUASH_KAFKA_BROKERS is set: "
+                "nothing to deliver to"
             )
         return _chosen(self.outlets, names)
 
@@ -383,7 +391,7 @@ class Settings(BaseSettings):
             reason = f"SQUASH_URL is not set: links lead to {self.url}, for this machine only"
             return reason if is_open else None
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        own_names = {own.hostname, *(_LOOPBACK if own.hostname in _LOOPBACK else ())}
+        own_names = {own.hostname, *(LOOPBACK if own.hostname in LOOPBACK else ())}
         if self.host in _EVERY_ADDRESS:
             own_names.add(gethostname().lower())
         is_here = url.hostname in own_names
@@ -465,9 +473,11 @@ def read_settings(**overrides: Any) -> tuple[Settings, list[str]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         wrong.append(
-            f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
-            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
+            "SQUASH_INFLUX_TARGETS, SQUASH_KAPACITOR_TARGETS: two targets have the same name, "
+            f"{twice} (`default` is that of SQUASH_INFLUX_URL, `kapacitor` that of "
+            "SQUASH_KAPACITOR_URL, `kafka` and `kafka-points` those of SQUASH_KAFKA_BROKERS)"
         )
+    wrong += dict.fromkeys(words for item in settings.kafka for words in item.problems())
     if settings.registration == "key":
         wrong += _wrong_key(settings.registration_key)
     return settings, wrong

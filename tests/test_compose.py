@@ -35,6 +35,7 @@ FIXED_SETTINGS = {
     "SQUASH_PORT": "Dockerfile; the variable of this name is the port on the host",
     "SQUASH_DELIVER": "one process does all",
     "SQUASH_KAPACITOR_RETENTION_POLICY": "the name is written in kapacitor/",
+    "SQUASH_KAFKA_CA": "a file, which must be mounted first",
     "SQUASH_INFLUX_TOKEN": "InfluxDB 1.8 has users, no tokens",
 }
 """Settings that a container does not offer, and why."""
@@ -101,6 +102,8 @@ SECRETS = {
     "SQUASH_SECRET_PREVIOUS": f"{DUMMY_SECRET} of before",
     "SQUASH_REGISTRATION_KEY": "a dummy registration key",
     "SQUASH_GITHUB_TOKEN": "a dummy token for GitHub",
+    "SQUASH_KAFKA_PASSWORD": "a dummy password for Kafka",
+    "SQUASH_KAFKA_REGISTRY_PASSWORD": "a dummy password for a registry",
     "KAPACITOR_SLACK_0_URL": "http://127.0.0.1:9/dummy",
     "INFLUXDB_ADMIN_PASSWORD": "dummypassword",
     "POSTGRES_PASSWORD": "anotherdummypassword",

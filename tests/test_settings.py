@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from squash_api.errors import SettingsError
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import (
     OTHER_VARIABLES,
     KapacitorTarget,
@@ -297,6 +298,27 @@ def test_kapacitor_is_an_outlet_that_shares_its_name_with_no_influxdb() -> None:
     assert "the same name, kapacitor" in message
 
 
+def test_every_kapacitor_is_an_outlet_and_no_two_targets_share_a_name() -> None:
+    base = {"name": "base", "url": "http://b:9092/", "database": "other"}
+    settings = load_settings(kapacitor_url="http://k:9092", kapacitor_targets=[base])
+    assert [(item.name, item.url, item.database) for item in settings.kapacitors] == [
+        ("kapacitor", "http://k:9092", "squash"),
+        ("base", "http://b:9092", "other"),
+    ]
+    assert settings.outlets == settings.kapacitors
+    assert [item.label for item in settings.outlets] == ["Kapacitor", "Kapacitor base"]
+    influxdb = {"name": "base", "url": "http://two"}
+    assert "the same name, base" in refusal(influx_targets=[influxdb], kapacitor_targets=[base])
+    assert "the same name, base" in refusal(kapacitor_targets=[base, base])
+
+
+def test_the_service_leaves_slack_to_any_kapacitor() -> None:
+    told = {"slack_url": "https://slack.example.org/x"}
+    base = {"name": "base", "url": "http://b:9092"}
+    assert load_settings(**told).tells_slack
+    assert not load_settings(**told, kapacitor_targets=[base]).tells_slack
+
+
 @pytest.mark.parametrize("name", ["SQUASH_URL", "SQUASH_SECRET"])
 def test_a_value_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://" + "\udcff" * 40)
@@ -424,3 +446,48 @@ def test_a_quiet_that_is_none_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv("SQUASH_ALERT_QUIET", text)
     assert "SQUASH_ALERT_QUIET" in refusal()
+
+
+def test_kafka_is_two_targets_so_that_events_do_not_wait_for_points(tmp_path: Path) -> None:
+    settings = make_settings(
+        tmp_path, kafka_brokers=("k:9092",), kafka_send=("points", "alerts"), kafka_tls="on"
+    )
+    events, points = settings.outlets
+    assert isinstance(events, KafkaTarget)
+    assert isinstance(points, KafkaTarget)
+    assert (events.name, events.sends, events.is_tls) == ("kafka", ("alerts",), True)
+    assert (points.name, points.sends) == ("kafka-points", ("points",))
+    assert make_settings(tmp_path, kafka_brokers=("k:9092",)).kafka[0].sends == (
+        "jobs",
+        "verdicts",
+        "alerts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"BROKERS": "k"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers such as kafka.example.org:"),
+        ({"BROKERS": "k:0"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers"),
+        ({"SEND": "jobs,everything"}, "SQUASH_KAFKA_SEND[1]: "),
+        ({"PREFIX": "a-b"}, "SQUASH_KAFKA_PREFIX: must be names between dots"),
+        ({"NAMESPACE": "lsst..dm"}, "SQUASH_KAFKA_NAMESPACE: must be names between dots"),
+        ({"SEND": "points", "POINTS": "avro"}, "SQUASH_KAFKA_REGISTRY: must be set when"),
+        ({"USER": "u"}, "SQUASH_KAFKA_PASSWORD: must be set when SQUASH_KAFKA_USER is"),
+        ({"PASSWORD": "hidden"}, "SQUASH_KAFKA_USER: must be set when SQUASH_KAFKA_PASSWORD is"),
+        (
+            {"USER": "u", "PASSWORD": "hidden", "MECHANISM": "PLAIN"},
+            "SQUASH_KAFKA_TLS: must be on when SQUASH_KAFKA_MECHANISM is PLAIN",
+        ),
+        ({"CA": "/nowhere/ca.pem"}, "SQUASH_KAFKA_CA: there is no file /nowhere/ca.pem"),
+    ],
+)
+def test_what_is_wrong_with_kafka_is_said_by_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, text in ({"BROKERS": "kafka.example.org:9092"} | variables).items():
+        monkeypatch.setenv(f"SQUASH_KAFKA_{name}", text)
+    with pytest.raises(SettingsError) as found:
+        load_settings(_env_file=None)
+    assert words in str(found.value)
+    assert "hidden" not in str(found.value)

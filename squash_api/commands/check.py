@@ -17,7 +17,6 @@ from squash_api.commands import check_here, check_servers
 from squash_api.commands.check_here import Check, EnoughError, Finding, Installation, error
 from squash_api.commands.terminal import AsJson, print_json
 from squash_api.errors import SettingsError, SquashError, runbook_path
-from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import ServerError
 from squash_api.influx.client import InfluxError
 from squash_api.judging.wording import counted
@@ -98,12 +97,14 @@ def _subjects(here: Installation) -> Iterator[Subject]:
         influxdb = partial(check_servers.open_influxdb, here, target)
         name = f"InfluxDB {target.name}"
         yield Subject(name, influxdb, check_servers.INFLUXDB, "delivery-unavailable")
-    for output in SERVED:
-        url = getattr(settings, output.setting)
-        if url is not None:
-            server = partial(check_servers.open_server, here, output, url)
-            name = output.name.capitalize()
-            yield Subject(name, server, check_servers.SERVER, "delivery-unavailable")
+    for place in check_servers.server_places(settings):
+        server = partial(check_servers.open_server, here, place)
+        yield Subject(place.label, server, check_servers.SERVER, "delivery-unavailable")
+    if len(settings.kapacitors) > 1:
+        yield Subject("alerts", itself, (check_servers.who_speaks,), "slack-twice")
+    for brokers in settings.kafka:
+        kafka = partial(check_servers.open_kafka, brokers)
+        yield Subject(brokers.label, kafka, check_servers.KAFKA, "kafka-unavailable")
     service = partial(check_servers.open_service, here)
     yield Subject("service", service, check_servers.SERVICE, "url-unreachable")
 
@@ -182,7 +183,7 @@ def _line(row: dict[str, str]) -> str:
 def _secrets_of(settings: Settings) -> list[str]:
     """Return whatever must not be shown, wherever it may come from."""
     given = [value for _, value in settings]
-    given += [value for target in settings.targets for _, value in target]
+    given += [value for target in settings.outlets for _, value in target]
     secrets = [item.get_secret_value() for item in given if isinstance(item, SecretStr)]
     urls = [item for item in given if isinstance(item, str) and "@" in item]
     secrets += [password for url in urls if (password := urlsplit(url).password)]

@@ -20,7 +20,7 @@ from squash_api.index.derived import problem_with_tags
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.record.database import Seen, file_at, look_at, place_of
-from squash_api.record.deliveries import backlogs, get_target, target_names, undeleted_jobs
+from squash_api.record.deliveries import backlogs, target_names
 from squash_api.record.installation import problem_with_mark
 from squash_api.record.jobs import last_job_id, newest_received_ns
 from squash_api.record.record import Record
@@ -140,6 +140,10 @@ _IDLE: Mapping[str, tuple[str, Callable[[Settings], bool]]] = {
     "influx_password": ("INFLUX_USER", lambda s: s.influx_user is None),
     "influx_token": ("INFLUX_URL", lambda s: s.influx_url is None),
     "kapacitor_retention_policy": ("KAPACITOR_URL", lambda s: s.kapacitor_url is None),
+    **{
+        f"kafka_{name}": ("KAFKA_BROKERS", lambda s: not s.kafka_brokers)
+        for name in ("send", "prefix", "namespace", "points", "user", "tls", "ca", "registry")
+    },
     "slack": ("SLACK_URL", lambda s: s.slack == "on" and s.slack_url is None),
     "github_token": ("GITHUB_REPOSITORIES", lambda s: not s.github_repositories),
     "github_repositories": ("GITHUB_TOKEN", lambda s: s.github_token is None),
@@ -162,8 +166,11 @@ def _idle(here: Installation) -> Iterator[Finding]:
 def _destinations(here: Installation) -> Iterator[Finding]:
     if not here.settings.targets:
         yield ok("no InfluxDB is configured: jobs are kept in the record alone")
-    if here.settings.kapacitor_url is None:
+    if not here.settings.kapacitors:
         yield ok("SQUASH_KAPACITOR_URL is not set: the service tells no Kapacitor anything")
+    for target in here.settings.kafka:
+        place = ", ".join(target.brokers)
+        yield ok(f"Kafka at {place} is sent {', '.join(target.sends)}")
     if here.settings.tells_slack:
         yield ok("the service itself tells Slack of alerts")
     elif here.settings.slack_url is not None:
@@ -330,13 +337,9 @@ def _delivery(it: OpenRecord) -> Iterator[Finding]:
     with it.record.read() as connection:
         # The others get all jobs from the next start on.
         known = set(target_names(connection))
-        names = [item.name for item in it.here.settings.outlets if item.name in known]
-        last = last_job_id(connection)
-        waiting = backlogs(connection, targets=names)
-        states = [
-            health_of(get_target(connection, name), last, undeleted_jobs(connection, name))
-            for name in names
-        ]
+        targets = [item for item in it.here.settings.outlets if item.name in known]
+        waiting = backlogs(connection, targets=[item.name for item in targets])
+        states = [*health_of(lambda query, *given: query(connection, *given), targets)]
     for health, backlog in zip(states, waiting, strict=True):
         count = counted(backlog.waiting, "job")
         problem = health.trouble or health.note

@@ -1,10 +1,11 @@
-"""What `squash check` asks of servers: each InfluxDB, Kapacitor, Chronograf, the service itself.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Kafka, the service itself.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,11 +27,14 @@ from squash_api.commands.check_here import (
     ok,
     warning,
 )
+from squash_api.delivery.kafka_client import KafkaClient, Registry, require_kafka
+from squash_api.delivery.outlet import HeldUpError
 from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
 from squash_api.generate.kapacitor.server import Kapacitor
 from squash_api.generate.output import Output
+from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
 from squash_api.influx.client import (
     DatabaseMissingError,
@@ -40,9 +44,11 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     QueryRejectedError,
 )
-from squash_api.influx.reading import subscriptions
+from squash_api.influx.reading import columns, subscriptions
+from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
-from squash_api.settings import InfluxTarget
+from squash_api.setting_types import KafkaTarget
+from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
 """The longest wait for a connection, and for each byte of an answer."""
@@ -56,18 +62,8 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
-_LACKS = {
-    2: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it does "
-        "not create databases by the names of the settings: map each to a bucket"
-    ),
-    3: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it "
-        "cannot delete points, so deleted and withdrawn values stay, and squash reconcile "
-        "cannot mend them; it limits tables and columns"
-    ),
-}
-"""What later InfluxDBs do not have, of what the service uses, by their first number."""
+_NEARLY_FULL = 0.9
+"""A table with so many of the columns that it may have is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +106,6 @@ def _known_good(what: str, text: str) -> Iterator[Finding]:
     span = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
     if first <= found <= last:
         yield ok(f"version {text}")
-    elif what == "InfluxDB" and found[0] in _LACKS:
-        said = f"version {text} works through its interface of version 1; {_LACKS[found[0]]}"
-        yield warning(said, f"known to be good: {span}", runbook="server-version")
     else:
         said = f"version {text} is not known to work: {span} are"
         advice = "if something does not work, take one of these"
@@ -155,7 +148,35 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
 
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
-    yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+    server = it.client.server
+    if server is None or server.kind in (None, ONE):
+        yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+        return
+    yield ok(f"{server.name}, through its interface of version 1")
+    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
+        advice = "docs/influxdb.md says what works on each version"
+        yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
+
+
+def _influxdb_database(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Look whether the database is there, and may be written."""
+    # In others even a write of nothing may make the database.
+    look = _influxdb_writing if it.client.kind in (None, ONE, TWO) else _influxdb_presence
+    yield from look(it)
+
+
+def _influxdb_presence(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    try:
+        it.client.query("SHOW MEASUREMENTS LIMIT 1")
+    except DatabaseMissingError as missing:
+        what, advice = f"there is no database {name} yet", "the first job makes it"
+        yield warning(what, advice, runbook="delivery-misconfigured")
+        raise EnoughError from missing
+    except InfluxRefusedError as refusal:
+        yield error(f"it refuses us: {refusal}", "correct its token", runbook="delivery-refused")
+        raise EnoughError from refusal
+    yield ok(f"the database {name} is there")
 
 
 def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -180,6 +201,9 @@ def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
         what = f"nothing may be written to the database {name}: {refusal}"
         advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
         yield error(what, advice, runbook="delivery-refused")
+    except InfluxMisconfiguredError as problem:
+        yield error(str(problem), "see docs/influxdb.md", runbook="delivery-misconfigured")
+        raise EnoughError from problem
     else:
         yield ok(f"the database {name} is there, and may be written")
 
@@ -219,12 +243,40 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
         yield ok(f"the database {name} may be read, and keeps points {days}")
 
 
+def _influxdb_columns(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Compare how wide tables are, and may become, with what the server takes."""
+    most = None if it.client.kind is None else it.client.kind.most_columns.value
+    if most is None:
+        return
+    advice = "what is beyond is in quarantine: see docs/influxdb.md, Wide tables"
+    package = it.here.package
+    planned = Counter(metric.package for metric in package.metrics.values()) if package else {}
+    for name, count in sorted(planned.items()):
+        if count > most * _NEARLY_FULL:
+            what = (
+                f"the metrics package {name} has {counted(count, 'metric')}: a job that measures "
+                f"them all does not fit into a table, which has at most {most} columns"
+            )
+            yield warning(what, advice, runbook="wide-table")
+    try:
+        widths = columns(it.client)
+    except (DatabaseMissingError, QueryRejectedError):
+        return
+    full = {name: width for name, width in widths.items() if width >= most * _NEARLY_FULL}
+    for name, width in sorted(full.items()):
+        what = f"the table {name} has {width} of at most {most} columns"
+        yield warning(what, advice, runbook="wide-table")
+    if widths and not full:
+        name = max(widths, key=lambda item: widths[item])
+        yield ok(f"the widest table, {name}, has {widths[name]} of at most {most} columns")
+
+
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
-    kapacitor = it.here.settings.kapacitor_url
+    told_too = [item.url for item in it.here.settings.kapacitors]
     try:
         found = subscriptions(it.client)
     except InfluxRefusedError:
-        if kapacitor is not None:
+        if told_too:
             what = "its user may not see whether it sends its points to Kapacitor too"
             advice = "ask an admin of it: SHOW SUBSCRIPTIONS must show none"
             yield warning(what, advice, runbook="subscription")
@@ -232,12 +284,12 @@ def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
     except QueryRejectedError:
         # Only 1.x has them.
         return
-    if kapacitor is None:
+    if not told_too:
         told = ", ".join(place for item in found for place in item.destinations)
         yield ok(f"sends its points to {told}" if told else "sends its points to no Kapacitor")
         return
     for item in found:
-        is_same = any(_is_of(place, kapacitor) for place in item.destinations)
+        is_same = any(_is_of(place, url) for place in item.destinations for url in told_too)
         what = (
             f"sends every point to {', '.join(item.destinations)} too (subscription {item.name}), "
             "beside what the service tells Kapacitor: old values raise alerts, and each comes twice"
@@ -266,20 +318,46 @@ class OpenServer:
     output: Output
     server: Server
     heard: Heard
+    place: KapacitorTarget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlace:
+    """Where a server is that files are generated for; `target` if it is told of values."""
+
+    label: str
+    output: Output
+    url: str
+    target: KapacitorTarget | None = None
+
+
+def server_places(settings: Settings) -> Iterator[ServerPlace]:
+    """List the servers that the settings name; of Kapacitors there may be several."""
+    for output in SERVED:
+        if output.name == "kapacitor":
+            for item in settings.kapacitors:
+                yield ServerPlace(item.label, output, item.url, item)
+        elif (url := getattr(settings, output.setting)) is not None:
+            yield ServerPlace(output.name.capitalize(), output, url)
 
 
 @contextmanager
-def open_server(here: Installation, output: Output, url: str) -> Iterator[OpenServer | Finding]:
+def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer | Finding]:
     """Ask a server whether it is there; yield a finding if it is not."""
+    output, url = place.output, place.url
     began_s = time.time()
     try:
         server = server_of(output)(url, timeout_s=TIMEOUT_S)
     except ServerError as problem:
-        advice = f"is it running, and SQUASH_{output.setting.upper()} right?"
+        setting = output.setting
+        if place.target is not None and place.target in here.settings.kapacitor_targets:
+            setting = "kapacitor_targets"
+        advice = f"is it running, and SQUASH_{setting.upper()} right?"
         yield error(_hanging(str(problem)), advice, runbook="delivery-unavailable")
         return
     with server:
-        yield OpenServer(here, output, server, _heard(server.greeting, began_s))
+        heard = _heard(server.greeting, began_s)
+        yield OpenServer(here, output, server, heard, place.target)
 
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
@@ -288,13 +366,16 @@ def _server_version(it: OpenServer) -> Iterator[Finding]:
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitor_url is not None:
+    if it.here.settings.kapacitors:
         for note in it.server.notes():
             yield warning(note.what, note.advice, runbook="subscription")
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
     if not isinstance(it.server, Kapacitor):
+        return
+    if len(it.here.settings.kapacitors) > 1:
+        # See `who_speaks`.
         return
     is_mute, speaks = it.server.is_mute(), it.here.settings.tells_slack
     if speaks and not is_mute:
@@ -307,6 +388,30 @@ def _slack(it: OpenServer) -> Iterator[Finding]:
         yield warning(what, advice, runbook="alerts-unsent")
 
 
+def who_speaks(here: Installation) -> Iterator[Finding]:
+    """Say which of several Kapacitors tells Slack: all of them are told the same."""
+    speaking, is_known = [], True
+    for place in server_places(here.settings):
+        try:
+            with server_of(place.output)(place.url, timeout_s=TIMEOUT_S) as server:
+                if isinstance(server, Kapacitor) and not server.is_mute():
+                    speaking.append(place.label)
+        except ServerError:
+            # What is the matter is said of itself.
+            is_known = False
+    if here.settings.tells_slack:
+        speaking.append("the service")
+    if len(speaking) > 1:
+        what = f"{' and '.join(speaking)} tell Slack: each alert comes {len(speaking)} times"
+        advice = "let one speak, or each its own channel, see docs/facilities.md, Who alerts"
+        yield warning(what, advice, runbook="slack-twice")
+    elif speaking:
+        yield ok(f"of all Kapacitors, {speaking[0]} alone tells Slack")
+    elif is_known:
+        what = "Slack is enabled in no Kapacitor: alerts reach nobody, but by handlers of your own"
+        yield warning(what, "enable it in one of them", runbook="alerts-unsent")
+
+
 def _server_things(it: OpenServer) -> Iterator[Finding]:
     """Compare what a server has with what the specifications of the settings ask for."""
     settings, package = it.here.settings, it.here.package
@@ -314,8 +419,10 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
         yield ok("not compared with the specifications: SQUASH_SPECS names none that are right")
         return
     place = {
-        "database": settings.influx_database,
-        "retention_policy": settings.kapacitor_retention_policy,
+        "database": it.place.database if it.place else settings.influx_database,
+        "retention_policy": (
+            it.place.retention_policy if it.place else settings.kapacitor_retention_policy
+        ),
     }
     try:
         files = make_files(package, schema=it.here.schema, **place)
@@ -374,7 +481,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
     state, place = said.get("status"), _public(it.here.settings.url)
-    if state not in {"ok", "degraded", "down"}:
+    if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
         yield error(what, advice, runbook="url-unreachable")
@@ -385,6 +492,13 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
     elif state == "ok":
         yield ok(f"{place} is ok")
+    elif state == "read-only":
+        record = said.get("record") or {}
+        if record.get("is_linked") is False:
+            what = f"{place} reads a replica whose link to the primary is broken"
+            yield warning(what, "it catches up when the link is back", runbook="only_reads")
+        else:
+            yield ok(f"{place} only reads, as of {record.get('as_of') or 'now'}")
     else:
         targets = said.get("targets") or {}
         held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]
@@ -399,6 +513,64 @@ def _service_version(it: OpenService) -> Iterator[Finding]:
     if there is not None and there != own:
         what = f"the service runs {there}, and this command is of {own}"
         yield warning(what, "use the command of the same release", runbook="server-version")
+
+
+# Kafka
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKafka:
+    """Brokers of Kafka that answer; of each topic that they have, what is wrong with it."""
+
+    target: KafkaTarget
+    topics: Mapping[str, str | None]
+
+
+@contextmanager
+def open_kafka(target: KafkaTarget) -> Iterator[OpenKafka | Finding]:
+    """Ask the brokers for their topics; yield a finding if they do not answer."""
+    client = KafkaClient(target)
+    try:
+        require_kafka(target)
+        topics = client.topics(wait_s=TIMEOUT_S)
+    except SettingsError as problem:
+        yield error(problem.message, "the service does not start", runbook="settings")
+    except HeldUpError as problem:
+        advice = "what is to be sent is kept, and sent when that is over"
+        yield error(str(problem), advice, runbook=problem.runbook)
+    else:
+        yield OpenKafka(target, topics)
+    finally:
+        client.close()
+
+
+def _kafka_topics(it: OpenKafka) -> Iterator[Finding]:
+    wanted = [f"{it.target.prefix}.{kind}" for kind in it.target.sends if kind != "points"]
+    for name in wanted:
+        problem = it.topics.get(name)
+        if name not in it.topics:
+            what = f"there is no topic {name} yet"
+            yield warning(what, "make it, unless the brokers do", runbook="kafka-topic")
+        elif problem is not None:
+            yield error(
+                f"topic {name}: {problem}", "give its user the right", runbook="kafka-refused"
+            )
+    yield ok(f"it answers, and has {counted(len(it.topics), 'topic')}")
+
+
+def _kafka_registry(it: OpenKafka) -> Iterator[Finding]:
+    if "points" not in it.target.sends or it.target.points != "avro":
+        return
+    registry = Registry(it.target)
+    try:
+        registry.latest(f"{it.target.namespace}.check")
+    except HeldUpError as problem:
+        advice = "points are kept, and sent when that is over"
+        yield error(str(problem), advice, runbook=problem.runbook)
+    else:
+        yield ok("the schema registry answers")
+    finally:
+        registry.close()
 
 
 def _json_of(reply: httpx.Response) -> dict[str, Any]:
@@ -424,9 +596,11 @@ def _public(url: str) -> str:
 INFLUXDB: tuple[Check, ...] = (
     _influxdb_version,
     _clock,
-    _influxdb_writing,
+    _influxdb_database,
     _influxdb_reading,
+    _influxdb_columns,
     _influxdb_subscriptions,
 )
 SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
+KAFKA: tuple[Check, ...] = (_kafka_topics, _kafka_registry)
 SERVICE: tuple[Check, ...] = (_service_state, _service_version, _clock)

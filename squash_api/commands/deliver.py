@@ -39,7 +39,8 @@ def deliver(
         outlets = site.outlets(targets)
         # The service makes the index.
         watches = site.own_watches(outlets, process="deliver")
-        readers = [*outlets, site.raising(), *tellers, site.watch(outlets), *watches]
+        takers = [outlet for outlet in outlets if outlet.takes_lines]
+        readers = [*outlets, site.raising(), *tellers, site.watch(takers), *watches]
         background = Background(readers, site.record.news)
         spare_cycle_search()
         take_short_turns()

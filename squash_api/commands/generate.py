@@ -1,4 +1,4 @@
-"""`squash generate`: Kapacitor's tasks and Chronograf's dashboards, from the specifications."""
+"""`squash generate`: Kapacitor's tasks, Chronograf's and Grafana's dashboards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
 
-_FOLDERS = " and ".join(f"{output.name}/" for output in OUTPUTS)
+*_FIRST, _LAST = (f"{output.name}/" for output in OUTPUTS)
+_FOLDERS = f"{', '.join(_FIRST)} and {_LAST}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def generate(
         typer.Option(help="Also write the dashboards to this directory, for Chronograf's import."),
     ] = None,
 ) -> None:
-    """Write Kapacitor's tasks and Chronograf's dashboards.
+    """Write Kapacitor's tasks, and the dashboards of Chronograf and Grafana.
 
     The files depend only on the specifications and the options, never on the settings or the day.
     A generated file that is no longer needed is deleted; one without the words "squash generate"

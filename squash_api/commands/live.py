@@ -119,7 +119,7 @@ def push(
 def _subscription_notes() -> Iterator[str]:
     """Yield a note for each subscription that sends Kapacitor what the service tells it."""
     settings = load_settings()
-    for target in settings.targets if settings.kapacitor_url else ():
+    for target in settings.targets if settings.kapacitors else ():
         try:
             with InfluxClient(target) as client:
                 found = subscriptions(client)

@@ -1,4 +1,4 @@
-"""`squash replay`: send stored jobs to InfluxDB again."""
+"""`squash replay`: send stored jobs to InfluxDB, or to Kafka, again."""
 
 import time
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
 from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.trends.parameters import AGO, PARAMETERS
@@ -44,14 +45,14 @@ def replay(
         bool, typer.Option(help="Deliver and wait, or leave that to the running service.")
     ] = True,
 ) -> None:
-    """Send stored jobs to InfluxDB again.
+    """Send stored jobs to InfluxDB, or to Kafka, again.
 
-    All jobs are sent to every target unless options select some. Existing points are overwritten
+    All jobs are sent to every InfluxDB unless options select some. Existing points are overwritten
     with the same values. Stopping this command loses nothing: the request stays in the record until
     it is delivered.
     """
     settings = load_settings()
-    targets = settings.choose_targets(target or [])
+    targets = settings.choose_replayed(target or [])
     if into_empty and (job or since or until or target):
         raise SettingsError(
             "--into-empty refills every target with every job: do not give other options"
@@ -69,10 +70,14 @@ def replay(
             fail(str(error), code=1)
 
 
-def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | None) -> None:
+def _ask(
+    site: Site, targets: Sequence[InfluxTarget | KafkaTarget], selection: Selection | None
+) -> None:
     """Request the selected jobs in the record, or without a selection a refill."""
     if selection is None:
-        begin_refill(site.record, targets=targets, schema=site.schema, by=operator("replay"))
+        # It is of all InfluxDBs, and of no other target.
+        stores = site.settings.targets
+        begin_refill(site.record, targets=stores, schema=site.schema, by=operator("replay"))
         return
     site.check_record()
     count = request_replay(
@@ -109,7 +114,7 @@ def _time_ns(text: str | None, *, is_end: bool = False) -> int | None:
     return time_ns
 
 
-def deliver_and_wait(site: Site, targets: Sequence[InfluxTarget]) -> None:
+def deliver_and_wait(site: Site, targets: Sequence[InfluxTarget | KafkaTarget]) -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show progress."""
     names = [item.name for item in targets]
     background = Background(site.outlets(targets))

@@ -55,15 +55,13 @@ def add(
         row, secret = found.create(
             name, url, events=event, filters=kept, by=operator("webhook add")
         )
+        notes = found.doubts(row)
     if as_json:
-        print_json({"secret": secret, **webhook_object(row)})
+        print_json({"secret": secret, **webhook_object(row), "notes": notes})
         return
     typer.echo(secret)
-    typer.echo(
-        f"Made the webhook {row.receiver_id} ({row.name}), for {', '.join(row.events)}. "
-        "Its secret cannot be shown again.",
-        err=True,
-    )
+    made = f"Made the webhook {row.receiver_id} ({row.name}), for {', '.join(row.events)}. "
+    typer.echo("\n".join([f"{made}Its secret cannot be shown again.", *notes]), err=True)
 
 
 def list_webhooks(*, as_json: AsJson = False) -> None:

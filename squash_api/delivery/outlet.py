@@ -10,9 +10,9 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 import httpx
@@ -28,8 +28,9 @@ from squash_api.influx.client import (
     InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
-    Rejected,
 )
+from squash_api.influx.writing import Rejected
+from squash_api.judging.limits import Verdict
 from squash_api.logs import Seldom, words_of
 from squash_api.record.deliveries import (
     ensure_targets,
@@ -75,7 +76,8 @@ class HeldUpError(Exception):
 class Sources:
     """What outlets read. `squash_url` is the public root of the service, for links to jobs.
 
-    `links` sign those to alerts, if they are to be signed.
+    `links` sign those to alerts, if they are to be signed. `judge` returns the verdicts on a job,
+    by the specifications in force when it was received; none if it is deleted.
     """
 
     record: Record
@@ -84,10 +86,14 @@ class Sources:
     definitions: DefinitionsInForce
     squash_url: str
     links: Links | None = None
+    judge: Callable[[int], Sequence[Verdict]] = lambda _job_id: ()
 
 
 class Outlet(Loop):
     """Sends to the target of this name while it holds the lease."""
+
+    takes_lines: ClassVar[bool] = True
+    """Whether points that do not belong to jobs are for it."""
 
     def __init__(self, name: str, record: Record) -> None:
         super().__init__(

@@ -13,6 +13,7 @@ from squash_api.record.deliveries import ensure_targets, request_redelivery, res
 from squash_api.record.jobs import job_ids_in_time
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
+from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget
 
 _MOST_NOTED = 100
@@ -32,7 +33,7 @@ def request_replay(
     record: Record,
     selection: Selection,
     *,
-    targets: Sequence[InfluxTarget],
+    targets: Sequence[InfluxTarget | KafkaTarget],
     now_ns: int,
     by: Actor = UNKNOWN,
 ) -> int:

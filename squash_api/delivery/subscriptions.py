@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import httpx
 
 from squash_api.accounts.accounts import Account
+from squash_api.delivery.documents import body_of
 from squash_api.delivery.sending import is_allowed
 from squash_api.delivery.telling import (
     ACKNOWLEDGED,
@@ -33,6 +34,7 @@ from squash_api.errors import (
     NameTakenError,
     NotFoundError,
     nearest,
+    sentence,
     split_runbook,
 )
 from squash_api.index.reader import Reader, View
@@ -190,6 +192,21 @@ class Subscriptions:
 
         return self._record.write(work), secret
 
+    def doubts(self, row: Receiver) -> Sequence[str]:
+        """Return a sentence for each metric and package that a webhook waits for in vain so far."""
+        self._reader.metrics.refresh()
+        metrics = self._reader.metrics.now.by_name
+        kinds = {
+            "metric": metrics.keys(),
+            "package": {split_metric_name(name)[0] for name in metrics},
+        }
+        return [
+            sentence(f"No job has had the {kind} `{name}` yet{nearest(name, known)}")
+            for kind, known in kinds.items()
+            for name in row.filters.get(kind, ())
+            if name not in known
+        ]
+
     def list(self, *, by: Account | Actor, after: int = 0, limit: int = 1000) -> Sequence[Receiver]:
         """List at most `limit` webhooks after the one with the id `after`; for admins."""
         _require_admin(by)
@@ -326,12 +343,6 @@ def delivery_object(row: Delivery) -> dict[str, Any]:
         **{name: None if at is None else date_text(at) for name, at in times.items()},
         "body": json.loads(row.body),
     }
-
-
-def body_of(event: str, time_ns: int, data: Mapping[str, Any]) -> str:
-    """Return the body of an event, JSON, as it is stored, signed and sent."""
-    document = {"type": event, "timestamp": date_text(time_ns), "data": data}
-    return json.dumps(document, separators=(",", ":"))
 
 
 def shown_url(url: str) -> str:

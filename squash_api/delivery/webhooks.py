@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.delivery.documents import body_of, job_document, news_document
 from squash_api.delivery.reader import BackOff, Loop, Wait, pause_s
 from squash_api.delivery.sending import Answer, Sender, SendingError
 from squash_api.delivery.subscriptions import (
@@ -28,10 +29,8 @@ from squash_api.delivery.subscriptions import (
     JOB_QUARANTINED,
     SECRET_PREFIX,
     Filters,
-    body_of,
 )
 from squash_api.delivery.telling import (
-    ACKNOWLEDGED,
     RESOLVED_EVENT,
     Cursor,
     News,
@@ -39,15 +38,10 @@ from squash_api.delivery.telling import (
     acknowledgements,
     look,
     news_of_groups,
-    words_of,
 )
 from squash_api.errors import with_runbook
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
-from squash_api.judging.alert_texts import alert_path, group_path
-from squash_api.judging.alerts import level_of
-from squash_api.judging.wording import date_text
-from squash_api.record.alerts import AlertRow
 from squash_api.record.record import Connection, Record
 from squash_api.record.webhooks import (
     Delivery,
@@ -67,7 +61,6 @@ from squash_api.record.webhooks import (
     secret_of,
     webhooks,
 )
-from squash_api.schema.names import FIELD_SOURCES, split_metric_name
 
 GIVEN_UP_DAYS, KEPT_DAYS = 3, 30
 """After how many days a delivery is given up, and after how many one that has ended is forgotten.
@@ -76,10 +69,6 @@ GIVEN_UP_DAYS, KEPT_DAYS = 3, 30
 MOST_KEPT = 10_000
 """Of the deliveries to a webhook that have ended, at most so many are kept, the newest."""
 
-MOST_LISTED = 100
-"""Most alerts of a group that a body lists; it counts the others."""
-
-MOST_LIMITS = 20
 _CLAIM_NS = 60 * 10**9
 _DAY_NS = 86_400 * 10**9
 _POLL = Wait(0.25, 1.0)
@@ -363,24 +352,8 @@ class Webhooks(Loop):
         return sorted(news, key=lambda item: item.event == RESOLVED_EVENT), cursor
 
     def _of_news(self, view: View, news: News) -> tuple[str, str]:
-        root = self._squash_url
-        message = words_of(view, news, self._definitions.at(None), root=root)
-        alerts = news.alerts
-        worst = max(max(item.severity for item in alerts) or max(i.worst for i in alerts), 1)
-        data = {
-            "text": message.plain(),
-            "severity": level_of(worst),
-            "metric": _only(item.metric for item in alerts),
-            "package": _only(split_metric_name(item.metric)[0] for item in alerts),
-            "group": news.group.group_id,
-            "group_url": root + group_path(news.group.group_id),
-            "run": news.group.key.get("run"),
-            "tags": news.group.key.get("tags") or {},
-            "count": len(alerts),
-            "alerts": [_alert(item, root) for item in alerts[:MOST_LISTED]],
-        }
-        if news.event == ACKNOWLEDGED:
-            data |= {"by": news.by, "note": news.note, "link": news.link}
+        snapshot = self._definitions.at(None)
+        data = news_document(view, news, snapshot, root=self._squash_url)
         return news.event, body_of(news.event, news.time_ns, data)
 
     def _jobs(
@@ -402,16 +375,7 @@ class Webhooks(Loop):
             if filters.has_tags(job.context.tags) and (
                 is_any or any(map(filters.names_metric, measured))
             ):
-                fields = job.context.fields
-                data = {
-                    "job": job_id,
-                    "job_url": f"{self._squash_url}/job/{job_id}",
-                    "time": date_text(job.time_ns),
-                    **{name: fields.get(name) for name in FIELD_SOURCES},
-                    "tags": job.context.tags,
-                    "metrics": measured[:MOST_LISTED],
-                    "count": len(measured),
-                }
+                data = job_document(job, measured, root=self._squash_url)
                 bodies.append((JOB_ACCEPTED, body_of(JOB_ACCEPTED, job.received_ns, data)))
         return bodies, replace(cursor, job=through)
 
@@ -456,34 +420,6 @@ def _store(
         return False
     add_deliveries(connection, receiver.receiver_id, bodies, now_ns=now_ns)
     return True
-
-
-def _only(names: Iterable[str]) -> str | None:
-    """Return what all names are; None if they are several."""
-    first, *others = {*names}
-    return None if others else first
-
-
-def _alert(item: AlertRow, root: str) -> dict[str, Any]:
-    return {
-        "id": item.alert_id,
-        "url": root + alert_path(item.alert_id),
-        "metric": item.metric,
-        "tags": dict(item.tags),
-        "state": item.state,
-        "severity": level_of(item.severity) if item.severity else None,
-        "worst": level_of(max(item.worst, 1)),
-        "value": item.value,
-        "unit": item.unit,
-        "opened": date_text(item.opened_ns),
-        "resolved": None if item.resolved_ns is None else date_text(item.resolved_ns),
-        "job": item.job_id,
-        "limits": [
-            str(each["specification"])
-            for each in item.broken[:MOST_LIMITS]
-            if each.get("specification")
-        ],
-    }
 
 
 def _words(outcome: Answer | SendingError) -> str:

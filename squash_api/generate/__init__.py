@@ -1,1 +1,1 @@
-"""Kapacitor tasks and Chronograf dashboards from specifications; comparison with servers."""
+"""Kapacitor tasks and dashboards from specifications; comparison with servers."""

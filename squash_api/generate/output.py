@@ -26,6 +26,11 @@ class Language:
     parse: Callable[[str], Any] | None
 
 
+def json_text(document: dict[str, Any]) -> str:
+    """Return indented JSON, sorted by key, that ends in a line break."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 JSON = Language(None, json.loads)
 TICKSCRIPT = Language("//", None)
 YAML = Language("#", yaml.safe_load)

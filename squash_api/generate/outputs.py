@@ -3,6 +3,8 @@
 from pathlib import PurePosixPath
 
 from squash_api.generate.chronograf.dashboards import chronograf_files, export_files
+from squash_api.generate.grafana.connections import DASHBOARDS, PROVISIONING
+from squash_api.generate.grafana.files import grafana_files
 from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.generate.output import JSON, TICKSCRIPT, YAML, FileKind, Output
 
@@ -26,6 +28,15 @@ OUTPUTS = (
         render=chronograf_files,
         server="squash_api.generate.chronograf.server:Chronograf",
         export=export_files,
+    ),
+    Output(
+        "grafana",
+        files=(
+            FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
+            FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
+            FileKind(DASHBOARDS, ".json", JSON),
+        ),
+        render=grafana_files,
     ),
 )
 

@@ -63,16 +63,13 @@ def job_to_points(
     """
     if not values:
         return []
-    fields: dict[str, str | float] = {
-        **context.fields,
-        schema.SQUASH_ID: float(job_id),
-        schema.SQUASH_URL: squash_url,
-        schema.TIMESTAMP: float(time_ns),
-    }
-    if code_changes is not None:
-        text, count = code_changes
-        fields[schema.CODE_CHANGES] = text
-        fields[schema.CODE_CHANGES_COUNTS] = float(count)
+    fields = fields_of(
+        job_id=job_id,
+        squash_url=squash_url,
+        time_ns=time_ns,
+        context=context,
+        code_changes=code_changes,
+    )
     shared = _shared_text(context.tags, fields)
     # One call for all numbers is several times faster than a repr for each, and as exact.
     numbers = orjson.dumps(list(values.values()))[1:-1].decode().split(",")
@@ -85,6 +82,28 @@ def job_to_points(
         )
         for part in parts
     ]
+
+
+def fields_of(
+    *,
+    job_id: int,
+    squash_url: str,
+    time_ns: int,
+    context: schema.Context,
+    code_changes: tuple[str, int] | None,
+) -> dict[str, str | float]:
+    """Return the fields that every point of a job has, by name, besides its metrics."""
+    fields: dict[str, str | float] = {
+        **context.fields,
+        schema.SQUASH_ID: float(job_id),
+        schema.SQUASH_URL: squash_url,
+        schema.TIMESTAMP: float(time_ns),
+    }
+    if code_changes is not None:
+        text, count = code_changes
+        fields[schema.CODE_CHANGES] = text
+        fields[schema.CODE_CHANGES_COUNTS] = float(count)
+    return fields
 
 
 def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> str:

@@ -58,7 +58,7 @@ _BODY = body_of(
 )
 _RETRY_BODY = body_of(
     object_schema({"delivery": {"type": ["integer", "null"], "description": "Only this one."}}),
-    {"delivery": 12},
+    {"delivery": 1},
 )
 _KEYS = ("name", "url", "events", "filters")
 _CHANGE_ERRORS = errors_of(400, 401, 403, 404, 413, 415, 422)
@@ -68,7 +68,8 @@ _CHANGE_ERRORS = errors_of(400, 401, 403, 404, 413, 415, 422)
 def post_webhook(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Make a webhook, which is told what happens from now on. For admins.
 
-    The reply has the `secret` that signs what is sent; it cannot be shown again.
+    The reply has the `secret` that signs what is sent; it cannot be shown again. Its `notes` name
+    the metrics and packages of `filters` that no job has had yet.
     """
     unknown = next((key for key in document if key not in _KEYS), None)
     if unknown is not None:
@@ -88,7 +89,8 @@ def post_webhook(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
         filters=filters or {},
         by=account,
     )
-    return json_reply({"secret": secret, **webhook_object(row)}, status_code=201)
+    told = {"secret": secret, **webhook_object(row), "notes": site.subscriptions.doubts(row)}
+    return json_reply(told, status_code=201)
 
 
 @router.get("/webhooks", responses=errors_of(401, 403, 422))

@@ -50,6 +50,7 @@ def test_filters_are_listed_as_they_were_given(run: Run, receiver: ReceivingServ
     options = ("--package", "p", "--severity", "warning", "--tag", "instrument=HSC")
     made = json.loads(add(run, receiver.url, *options, "--json").out)
     assert made.pop("secret")
+    assert made.pop("notes") == ["No job has had the package `p` yet."]
     assert made["filters"] == {
         "package": ["p"],
         "severity": "WARNING",

@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from squash_api.delivery import outlet as outlets
+from squash_api.delivery.outlet import GATHER
+from squash_api.delivery.reader import NO_WAIT
 from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.deliveries import backlogs, get_target, has_sent_any, job_deliveries
@@ -21,6 +23,7 @@ from squash_api.schema.names import (
     SPEAKS_FOR,
     Schema,
 )
+from squash_api.settings import KapacitorTarget
 from tests.support.alert_world import World
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
@@ -291,6 +294,36 @@ def test_while_it_is_away_jobs_wait_and_then_only_the_present_is_told(
     world.drain()
     assert (trouble(world), waiting(world)) == (None, 0)
     assert levels(kapacitor) == ["WARNING"]
+
+
+def test_two_kapacitors_are_told_the_same_and_one_that_is_away_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    told = {name: ToldKapacitor({}, now_ns=0) for name in ("kapacitor", "base")}
+    transport = httpx.MockTransport(
+        lambda request: told[request.url.host.partition(".")[0]](request)
+    )
+    world = World(tmp_path, transport=transport)
+    there = KapacitorTarget(name="base", url="http://base.invalid")
+    (base,) = world.site.outlets([there])
+    for item in told.values():
+        item.now_ns = world.now_ns
+        item.load(world.files())
+    told["base"].is_up = False
+    world.add({"plain": 9.0}, ago_ns=2 * HOUR_NS)
+    world.drain()
+    base.round()
+    assert (levels(told["kapacitor"]), levels(told["base"])) == (["CRITICAL"], [])
+    told["base"].is_up = True
+    while base.round() in (NO_WAIT, GATHER):
+        pass
+    assert levels(told["base"]) == ["CRITICAL"]
+    with world.site.record.read() as connection:
+        found = backlogs(connection, targets=["kapacitor", "base"])
+    assert [(item.target, item.waiting) for item in found] == [("kapacitor", 0), ("base", 0)]
+    base.forget()
+    base.close()
+    world.stop()
 
 
 @pytest.mark.parametrize("starts_tasks", [True, False])

@@ -59,6 +59,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "squash-backup"): NEED_DOCKER,
     ("docs/deployment.md", "git checkout"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,
+    ("docs/kafka.md", "import json"): "needs brokers; test_kafka.py runs it",
     ("docs/scaling.md", "docker compose --profile"): NEED_DOCKER,
     ("docs/quick-look.md", "squash watch"): ENDS_NOT,
     ("docs/quick-look.md", ".venv/bin/python examples"): "test_quicklook.py runs it",
@@ -73,6 +74,7 @@ NOT_COMMANDS: Mapping[str, str] = {
     "json": "is a reply or a setting; test_docs.py reads all, and compares those that can change",
     "sql": "test_queries.py asks every one of a real influxd, and checks the answers",
     "tick": "is generated; the tests of generate/ compare it",
+    "toml": "is Telegraf's configuration; test_kafka_points.py reads messages by it",
     "yaml": "is a file; the test below checks those that `squash specs check` reads",
 }
 """Languages whose blocks are not commands, and what checks them."""

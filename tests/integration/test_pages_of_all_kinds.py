@@ -156,10 +156,10 @@ def test_everybody_can_read_a_page(chromium: Browser, pages: Pages, name: str) -
     with watched_page(chromium, pages.site.url) as page:
         page.goto(pages.addresses[name])
         found = []
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            for viewport in (DESK, PHONE):
-                page.set_viewport_size(viewport)  # type: ignore[arg-type]
-                settle(page)
-                found += [f"{scheme}, {viewport['width']}: {item}" for item in axe_problems(page)]
+        # Colours do not depend on the width, nor what is where on the colours.
+        for scheme, viewport in (("light", DESK), ("dark", PHONE)):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            settle(page)
+            found += [f"{scheme}, {viewport['width']}: {item}" for item in axe_problems(page)]
         assert not found, "\n".join(found)

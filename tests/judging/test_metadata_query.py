@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash_api.generate.chronograf.queries import condition, unless
+from squash_api.generate.influxql import condition, unless
 from squash_api.generate.kapacitor.nodes import term_text
 from squash_api.judging.alert_plan import BranchKey
 from squash_api.judging.metadata_query import (

@@ -12,7 +12,7 @@ from tests.support.builders import make_settings
 from tests.support.calls import PASSWORD, Calls, follow, log_in
 from tests.support.in_process import service
 from tests.support.receiver import ReceivingServer
-from tests.support.site import wait_for
+from tests.support.site import job_document, wait_for
 
 pytestmark = pytest.mark.sqlite
 
@@ -42,7 +42,8 @@ def create(calls: Calls, **changes: Any) -> dict[str, Any]:
 
 def test_the_secret_is_shown_once_and_the_address_never_whole(root: Calls) -> None:
     made = create(root)
-    secret = made.pop("secret")
+    secret, notes = made.pop("secret"), made.pop("notes")
+    assert notes == []
     assert secret.startswith("whsec_")
     assert made["url"] == "https://hooks.example.org/..."
     listed = root("GET", "/webhooks")
@@ -51,6 +52,17 @@ def test_the_secret_is_shown_once_and_the_address_never_whole(root: Calls) -> No
     for text in (listed.text, root("GET", "/audit").text):
         assert secret not in text
         assert "hushed" not in text
+
+
+def test_what_no_job_has_had_yet_is_noted(root: Calls) -> None:
+    assert root("POST", "/job", job_document({"drp.PA1": 1.0})).status_code == 202
+    notes = create(root, filters={"metric": ["drp.PA1", "drp.PA11"], "package": ["drp", "isr"]})[
+        "notes"
+    ]
+    assert notes == [
+        "No job has had the metric `drp.PA11` yet; did you mean `drp.PA1`?",
+        "No job has had the package `isr` yet.",
+    ]
 
 
 def test_lists_are_paged(root: Calls) -> None:

@@ -4,13 +4,9 @@ They contain no passwords: Chronograf executes its files as Go templates, which 
 password from its environment.
 """
 
-import json
 from typing import Any
 
-
-def json_text(document: dict[str, Any]) -> str:
-    """Return indented JSON, sorted by key, that ends in a line break."""
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+from squash_api.generate.output import json_text
 
 
 def resource_text(document: dict[str, Any]) -> str:

@@ -1,18 +1,25 @@
 """Chronograf's resource directory: dashboards and connections. Pure."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-from squash_api.generate.chronograf.cells import Content
+from squash_api.generate.chronograf import cells
+from squash_api.generate.chronograf.choices import CHRONOGRAF, template_variables
 from squash_api.generate.chronograf.connections import (
     ORGANIZATION,
+    SOURCE_ID,
     connection_files,
-    json_text,
     resource_text,
 )
-from squash_api.generate.chronograf.overview import overview_dashboard
-from squash_api.generate.chronograf.own import own_dashboard
-from squash_api.generate.chronograf.package import package_dashboard
+from squash_api.generate.chronograf.graph import metric_graph
+from squash_api.generate.influxql import Place
+from squash_api.generate.output import json_text
+from squash_api.generate.overview import overview_dashboard
+from squash_api.generate.own import own_dashboard
+from squash_api.generate.package import package_dashboard
+from squash_api.generate.panels import VALUE_COLORS, Cell, Graph, Note, Panel, Table, Tile
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import Schema
@@ -86,29 +93,54 @@ def _dashboards(
     watched = watched_metrics(package.specifications.values(), package.metrics, schema)
     names = sorted({metric.package for metric in package.metrics.values()})
     numbers = dashboard_ids(names)
-    overview = overview_dashboard(
-        numbers if with_links else {},
-        own=OWN_ID if with_links else None,
-        database=database,
-        retention_policy=retention_policy,
-    )
-    own = own_dashboard(database=database, retention_policy=retention_policy)
+    place = Place(database, retention_policy, "")
+    links = {name: _url(numbers[name], "30d") for name in names} if with_links else {}
+    overview = overview_dashboard(place, links, own=_url(OWN_ID, "6h") if with_links else "")
     found = {
-        OVERVIEW_STEM: _document(_OVERVIEW_NAME, OVERVIEW_ID, overview),
-        OWN_STEM: _document(_OWN_NAME, OWN_ID, own),
+        OVERVIEW_STEM: document_of(_OVERVIEW_NAME, OVERVIEW_ID, overview),
+        OWN_STEM: document_of(_OWN_NAME, OWN_ID, own_dashboard(place, CHRONOGRAF)),
     }
     for name in names:
-        content = package_dashboard(
-            name,
+        there = replace(place, measurement=name)
+        shown = package_dashboard(
             [metric for metric in package.metrics.values() if metric.package == name],
             [item for item in watched if item.metric.package == name],
-            database=database,
-            retention_policy=retention_policy,
+            there,
+            CHRONOGRAF,
         )
-        found[name] = _document(f"SQuaSH: {name}", numbers[name], content)
+        variables = template_variables(there)
+        found[name] = document_of(f"SQuaSH: {name}", numbers[name], shown, variables)
     return found
 
 
-def _document(name: str, number: int, content: Content) -> dict[str, Any]:
-    identity = {"id": str(number), "name": name, "organization": ORGANIZATION}
-    return {**identity, **content.to_json()}
+def _url(number: int, length: str) -> str:
+    return f"/sources/{SOURCE_ID}/dashboards/{number}{CHRONOGRAF.range_url.format(length)}"
+
+
+def document_of(
+    name: str, number: int, shown: Sequence[Cell], templates: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return a dashboard as Chronograf reads it."""
+    return {
+        "id": str(number),
+        "name": name,
+        "organization": ORGANIZATION,
+        "cells": [cells.placed(_body(cell.panel), cell, at) for at, cell in enumerate(shown)],
+        "templates": list(templates),
+    }
+
+
+def _body(panel: Panel) -> dict[str, Any]:
+    """Return a panel as Chronograf reads it."""
+    if isinstance(panel, Note):
+        return cells.note(panel.text)
+    if isinstance(panel, Tile):
+        return cells.single_stat(panel)
+    if isinstance(panel, Table):
+        return cells.table(panel)
+    if isinstance(panel, Graph):
+        colors, about = VALUE_COLORS, panel.about
+        return cells.line_graph(
+            panel.title, [panel.query], label=panel.title, colors=colors, about=about
+        )
+    return metric_graph(panel)

@@ -2,7 +2,8 @@ import json
 import re
 from typing import Any
 
-from squash_api.generate.chronograf.connections import connection_files, json_text, resource_text
+from squash_api.generate.chronograf.connections import connection_files, resource_text
+from squash_api.generate.output import json_text
 
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from influxdb_client.client.write.point import Point
 
-from squash_api.generate.chronograf.overview import overview_dashboard
+from squash_api.generate.chronograf.dashboards import document_of
+from squash_api.generate.influxql import Place
+from squash_api.generate.overview import overview_dashboard
 from squash_api.influx.client import InfluxClient
 from squash_api.judging.states import RANKS, STATES, state_of
 from squash_api.schema import names as schema
@@ -28,9 +30,11 @@ class Asked:
         self.influxd = influxd
         self.client = client
         self.now_ns = time.time_ns()
-        self.document = overview_dashboard(
-            {"validate": 7}, database=database, retention_policy="autogen"
-        ).to_json()
+        cells = overview_dashboard(
+            Place(database, "autogen", ""),
+            {"validate": "/sources/10000/dashboards/7?lower=now()%20-%2030d"},
+        )
+        self.document = document_of("overview", 1, cells)
 
     def write(
         self,

@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from squash_api.generate.chronograf import package as package_dashboard
-from squash_api.generate.chronograf.cells import LEVEL_COLORS, NEUTRAL
-from squash_api.generate.chronograf.graph import FIXED, MAX_LINES
-from squash_api.generate.chronograf.package import (
-    EVERYTHING,
-    MAX_TILES,
-    SHOWN,
-    template_variables,
-)
-from squash_api.generate.chronograf.queries import Place
+from squash_api.generate import package as package_dashboard
+from squash_api.generate.chronograf.choices import EVERYTHING, SHOWN, template_variables
+from squash_api.generate.chronograf.graph import FIXED
+from squash_api.generate.influxql import Place
+from squash_api.generate.metric_graph import MAX_LINES
+from squash_api.generate.package import MAX_TILES
+from squash_api.generate.panels import LEVEL_COLORS, NEUTRAL
 from squash_api.index.code_changes import PackageChange
 from squash_api.influx.client import InfluxClient
 from squash_api.schema.names import VALUE_TAGS, Schema
@@ -164,9 +161,9 @@ def test_a_limit_has_the_color_of_its_level(asked: Asked) -> None:
         where = names.index(name) / (len(names) - 1) * (len(scale) - 1)
         return {scale[floor(where)], scale[ceil(where)]}
 
-    assert colors_of("••• minimum ≤ 20") == {LEVEL_COLORS["CRITICAL"][1]}
-    assert colors_of("•• design ≤ 10") == {LEVEL_COLORS["WARNING"][1]}
-    assert colors_of("• stretch ≤ 5") == {LEVEL_COLORS["INFO"][1]}
+    assert colors_of("••• minimum ≤ 20") == {LEVEL_COLORS["CRITICAL"]}
+    assert colors_of("•• design ≤ 10") == {LEVEL_COLORS["WARNING"]}
+    assert colors_of("• stretch ≤ 5") == {LEVEL_COLORS["INFO"]}
 
 
 def test_the_fill_of_the_limits_is_covered_as_high_as_the_highest(asked: Asked) -> None:
@@ -180,7 +177,7 @@ def test_the_fill_of_the_limits_is_covered_as_high_as_the_highest(asked: Asked) 
     assert all(end[name] == 20 for end in ends for name in covers)
     for name in covers:
         where = names.index(name) / (len(names) - 1) * (len(scale) - 1)
-        assert {scale[floor(where)], scale[ceil(where)]} == {NEUTRAL[1]}
+        assert {scale[floor(where)], scale[ceil(where)]} == {NEUTRAL}
 
 
 def test_a_tile_has_the_worst_of_the_last_values(asked: Asked) -> None:

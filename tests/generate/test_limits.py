@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.chronograf.cells import level_steps, worst_values
-from squash_api.generate.chronograf.graph import limit_lines, metric_graph
-from squash_api.generate.chronograf.package import Part, digits_for, groups_of
-from squash_api.generate.chronograf.queries import Place
+from squash_api.generate.influxql import Place
+from squash_api.generate.limits import Part, digits_for, groups_of, level_steps, worst_values
+from squash_api.generate.metric_graph import MetricGraph, limit_lines
 from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
 from squash_api.judging.alerts import Alert, Level
 from squash_api.judging.limits import Limit
@@ -180,7 +179,7 @@ trend: {floor: 0.5, unit: marcsec}
         "•• x ≤ 8",
     ]
     place = Place("d", "r", "validate")
-    note = metric_graph(metric, place, shown="", note="")["note"]
+    note = MetricGraph(metric, place).about
     assert "- WARNING: ≤ 20 marcsec (usual)" in note
     words = "within median of 30 ± 5 \u03c3 or ± 0.5 marcsec (drift; drawn on the metric's page)"
     assert f"- WARNING: {words}" in note

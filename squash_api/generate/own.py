@@ -4,15 +4,13 @@ The service writes these points once a minute, under the names in `schema/watch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-from squash_api.generate.chronograf import cells
-from squash_api.generate.chronograf.cells import Cell, Column, Content
-from squash_api.generate.chronograf.graph import VALUE_COLORS
-from squash_api.generate.chronograf.queries import GRAPH_TIMES, Place, identifier, select
+from squash_api.generate.influxql import Dialect, Place, identifier, select
 from squash_api.generate.output import MARK
+from squash_api.generate.panels import COLUMNS, Cell, Graph, Note, Table, Tile, limit_steps, stacked
 from squash_api.judging.own import OWN_ALERTS
-from squash_api.judging.wording import plain_number
 from squash_api.schema import watch as names
 
 # What is older than some minutes is not so now.
@@ -74,59 +72,48 @@ _EXPLANATION = (
 )
 
 
-def own_dashboard(*, database: str, retention_policy: str) -> Content:
-    """Return the cells."""
-    places = {
-        name: Place(database, retention_policy, name) for name in (names.DELIVERY, names.SERVICE)
-    }
+def own_dashboard(place: Place, dialect: Dialect) -> list[Cell]:
+    """Return the cells; the measurements take the place of that of `place`."""
+    places = {name: replace(place, measurement=name) for name in (names.DELIVERY, names.SERVICE)}
     top = [Cell(_tile(item, places), 2 * number, 0, 2, 2) for number, item in enumerate(_TILES)]
     tables = [
         Cell(_targets_table(places[names.DELIVERY]), 0, 0, 5, 2),
         Cell(_processes_table(places[names.SERVICE]), 5, 0, 4, 2),
-        Cell(cells.note(_EXPLANATION), 9, 0, 3, 2),
+        Cell(Note(_EXPLANATION), 9, 0, 3, 2),
     ]
-    graphs = [[Cell(_graph(item, places), 0, 0, cells.COLUMNS // 2, 3)] for item in _GRAPHS]
-    return Content([*top, *cells.stacked([tables, *graphs], top=2)])
+    graphs = [[Cell(_graph(item, places, dialect), 0, 0, COLUMNS // 2, 3)] for item in _GRAPHS]
+    return [*top, *stacked([tables, *graphs], top=2)]
 
 
-def _tile(item: _Tile, places: Mapping[str, Place]) -> dict[str, Any]:
+def _tile(item: _Tile, places: Mapping[str, Place]) -> Tile:
     field = identifier(item.field)
     series = select([f"last({field}) AS {field}"], places[item.measurement], _NOW, end="GROUP BY *")
     alert = _ALERTS[item.measurement, item.field]
-    return cells.single_stat(
+    return Tile(
         item.name,
         select([f"{item.worst}({field}) AS {field}"], f"({series})"),
-        suffix=item.suffix,
+        item.field,
         digits=item.digits,
-        colors=cells.limit_colors(alert.limits),
+        steps=limit_steps(alert.limits),
+        suffix=item.suffix,
+        path=f"/docs/runbook#{alert.name}",
     )
 
 
-def _graph(item: _Graph, places: Mapping[str, Place]) -> dict[str, Any]:
+def _graph(item: _Graph, places: Mapping[str, Place], dialect: Dialect) -> Graph:
     tags = _PER_TARGET if item.measurement == names.DELIVERY else _PER_PROCESS
     query = select(
         [f"max({identifier(name)}) AS {identifier(name)}" for name in item.fields],
         places[item.measurement],
-        GRAPH_TIMES,
-        end=f"GROUP BY time(:interval:), {', '.join(map(identifier, tags))} FILL(none)",
+        dialect.times,
+        end=f"GROUP BY time({dialect.interval}), {', '.join(map(identifier, tags))} FILL(none)",
     )
-    return cells.line_graph(
-        item.name, [query], label=item.name, colors=VALUE_COLORS, about=_about(item)
-    )
+    keys = [(item.measurement, name) for name in item.fields]
+    alerts = [_ALERTS[key] for key in keys if key in _ALERTS]
+    return Graph(item.name, query, item.fields, tags, alerts)
 
 
-def _about(item: _Graph) -> str:
-    """Say which alerts are on what a graph shows."""
-    alerts = [_ALERTS[key] for name in item.fields if (key := (item.measurement, name)) in _ALERTS]
-    return "\n".join(
-        f"- {limit.level} unless {alert.field} {limit.criterion.words(plain_number)}: "
-        f"docs/runbook.md#{alert.name}"
-        for alert in alerts
-        for limit in alert.limits
-    )
-
-
-def _targets_table(place: Place) -> dict[str, Any]:
+def _targets_table(place: Place) -> Table:
     columns = {
         names.TARGET: "target",
         names.WAITING: "waiting",
@@ -137,7 +124,7 @@ def _targets_table(place: Place) -> dict[str, Any]:
     return _table("Targets now", place, columns, sort_by=names.TARGET)
 
 
-def _processes_table(place: Place) -> dict[str, Any]:
+def _processes_table(place: Place) -> Table:
     columns = {
         names.PROCESS: "process",
         names.INSTANCE: "instance",
@@ -147,19 +134,9 @@ def _processes_table(place: Place) -> dict[str, Any]:
     return _table("Processes now", place, columns, sort_by=names.INSTANCE)
 
 
-def _table(name: str, place: Place, columns: Mapping[str, str], *, sort_by: str) -> dict[str, Any]:
+def _table(name: str, place: Place, columns: Mapping[str, str], *, sort_by: str) -> Table:
     first = names.UP if place.measurement == names.DELIVERY else names.RECORD_UP
     wanted = [f"last({identifier(first)}) AS {identifier(first)}", *map(identifier, columns)]
     last = select(wanted, place, _NOW, end="GROUP BY *")
-    labels = {**columns, "time": ""}
-    return cells.table(
-        name,
-        select([*map(identifier, columns)], f"({last})"),
-        [
-            Column(key if key == "time" else f"{place.measurement}.{key}", heading)
-            for key, heading in labels.items()
-        ],
-        sort_by=f"{place.measurement}.{sort_by}",
-        digits=0,
-        colors=cells.stepped_colors(cells.NEUTRAL),
-    )
+    query = select([*map(identifier, columns)], f"({last})")
+    return Table(name, query, place.measurement, columns, sort_by=sort_by, digits=0)

@@ -1,6 +1,6 @@
 import pytest
 
-from squash_api.generate.chronograf.queries import (
+from squash_api.generate.influxql import (
     Place,
     condition,
     either,

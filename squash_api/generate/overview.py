@@ -3,23 +3,26 @@
 The service itself writes these points, once a minute, under the names in `schema/watch.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from html import escape
-from typing import Any
+from math import inf
 
-from squash_api.generate.chronograf import cells
-from squash_api.generate.chronograf.cells import (
+from squash_api.generate.influxql import Place, identifier, select
+from squash_api.generate.output import MARK
+from squash_api.generate.panels import (
+    CLOSE,
+    COLUMNS,
     FINE,
     LEVEL_COLORS,
-    NEUTRAL,
+    PLAIN,
     Cell,
-    Column,
-    Content,
-    stepped_colors,
+    Note,
+    Steps,
+    Table,
+    Tile,
+    stacked,
 )
-from squash_api.generate.chronograf.connections import SOURCE_ID
-from squash_api.generate.chronograf.queries import Place, identifier, select
-from squash_api.generate.output import MARK
 from squash_api.judging.alerts import WORST_FIRST
 from squash_api.judging.states import PASSED, RANKS
 from squash_api.schema import names as schema
@@ -29,12 +32,9 @@ from squash_api.schema import watch as watch_names
 _STANDING_TIMES = "time > now() - 1d"
 _FRESHNESS_TIMES = "time > now() - 1h"
 _BEATS_MINUTES = 10
-_PACKAGE_RANGE = "?lower=now()%20-%2030d"
-_OWN_RANGE = "?lower=now()%20-%206h"
 _HOUR_S = 3600
 _PERCENT = "percent"
 _CLOSE_PERCENT = 10.0
-_CLOSE = ("comet", "#9394FF")
 # At the end of every table: what tells most first, since a screen has no room for all.
 _OFTEN = (*schema.LINE_TAGS, schema.RUN_ID, schema.SQUASH_URL, "instrument", "pipeline")
 _COMMON = {
@@ -60,20 +60,16 @@ _EXPLANATION = (
 )
 
 
-def overview_dashboard(
-    packages: Mapping[str, int],
-    *,
-    own: int | None = None,
-    database: str,
-    retention_policy: str,
-) -> Content:
+def overview_dashboard(place: Place, packages: Mapping[str, str], *, own: str = "") -> list[Cell]:
     """Return the cells.
 
-    `packages` are the known numbers of the packages' dashboards, `own` that of the service itself.
+    `packages` are the known addresses of the packages' dashboards, `own` that of the one of the
+    service itself. The measurements take the place of that of `place`.
     """
-    standing = Place(database, retention_policy, watch_names.STANDING)
-    freshness = Place(database, retention_policy, watch_names.FRESHNESS)
-    heartbeat = Place(database, retention_policy, watch_names.HEARTBEAT)
+    standing, freshness, heartbeat = (
+        replace(place, measurement=name)
+        for name in (watch_names.STANDING, watch_names.FRESHNESS, watch_names.HEARTBEAT)
+    )
     tiles = [
         *(_level_tile(level, standing) for level in WORST_FIRST),
         _late_tile(freshness),
@@ -81,26 +77,20 @@ def overview_dashboard(
     ]
     top = [
         *(Cell(tile, 2 * index, 0, 2, 2) for index, tile in enumerate(tiles)),
-        Cell(cells.note(_links(packages, own)), 2 * len(tiles), 0, 2, 2),
+        Cell(Note(_links(packages, own)), 2 * len(tiles), 0, 2, 2),
     ]
     below = [
-        [Cell(_broken_table(standing), 0, 0, cells.COLUMNS, 5)],
-        [
-            Cell(_late_table(freshness), 0, 0, 7, 2),
-            Cell(cells.note(_EXPLANATION), 7, 0, 5, 2),
-        ],
-        [Cell(_margin_table(standing), 0, 0, cells.COLUMNS, 4)],
+        [Cell(_broken_table(standing), 0, 0, COLUMNS, 5)],
+        [Cell(_late_table(freshness), 0, 0, 7, 2), Cell(Note(_EXPLANATION), 7, 0, 5, 2)],
+        [Cell(_margin_table(standing), 0, 0, COLUMNS, 4)],
     ]
-    return Content([*top, *cells.stacked(below, top=2)])
+    return [*top, *stacked(below, top=2)]
 
 
-def _links(packages: Mapping[str, int], own: int | None) -> str:
-    links = "\n".join(
-        f"- [{escape(name)}](/sources/{SOURCE_ID}/dashboards/{number}{_PACKAGE_RANGE})"
-        for name, number in packages.items()
-    )
-    itself = f"\n\n[The service itself](/sources/{SOURCE_ID}/dashboards/{own}{_OWN_RANGE})"
-    return f"**Packages**, over 30 days\n\n{links}{itself if own is not None else ''}"
+def _links(packages: Mapping[str, str], own: str) -> str:
+    links = "\n".join(f"- [{escape(name)}]({url})" for name, url in packages.items())
+    itself = f"\n\n[The service itself]({own})" if own else ""
+    return f"**Packages**, over 30 days\n\n{links}{itself}"
 
 
 def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str:
@@ -109,35 +99,34 @@ def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str
     return f"({select(columns, place, times, end='GROUP BY *')})"
 
 
-def _level_tile(level: str, standing: Place) -> dict[str, Any]:
+def _level_tile(level: str, standing: Place) -> Tile:
     counted = _last_of(standing, watch_names.SEVERITY, (), _STANDING_TIMES)
     is_level = select([f"{_IS_LEVEL[level]} AS {identifier('is')}"], counted)
     query = select([f'sum("is") AS {identifier(level)}'], f"({is_level})")
-    colors = stepped_colors(FINE, (0.5, LEVEL_COLORS[level]))
-    return cells.single_stat(f"{level} now", query, suffix="", digits=0, colors=colors)
+    steps = ((-inf, FINE), (0.5, LEVEL_COLORS[level]))
+    return Tile(f"{level} now", query, level, digits=0, steps=steps, path="/alerts")
 
 
-def _late_tile(freshness: Place) -> dict[str, Any]:
+def _late_tile(freshness: Place) -> Tile:
     last = _last_of(freshness, watch_names.LATE_S, (), _FRESHNESS_TIMES)
     query = select([f"max({identifier(watch_names.LATE_S)}) / {_HOUR_S} AS late"], last)
-    colors = stepped_colors(FINE, (1e-9, LEVEL_COLORS["CRITICAL"]))
-    return cells.single_stat("Late by", query, suffix=" h", digits=1, colors=colors)
+    steps = ((-inf, FINE), (1e-9, LEVEL_COLORS["CRITICAL"]))
+    return Tile("Late by", query, "late", digits=1, steps=steps, suffix=" h", path="/alerts")
 
 
-def _heartbeat_tile(heartbeat: Place) -> dict[str, Any]:
+def _heartbeat_tile(heartbeat: Place) -> Tile:
     query = select(
         [f"count({identifier(watch_names.UP)}) AS {identifier(watch_names.UP)}"],
         heartbeat,
         "time > now() - 30d AND time < now()",
         end=f"GROUP BY time({_BEATS_MINUTES}m, now()) FILL(0) ORDER BY time DESC LIMIT 1",
     )
-    colors = stepped_colors(LEVEL_COLORS["CRITICAL"], (1.0, FINE))
-    return cells.single_stat(
-        f"Beats in {_BEATS_MINUTES} min", query, suffix="", digits=0, colors=colors
-    )
+    steps = ((-inf, LEVEL_COLORS["CRITICAL"]), (1.0, FINE))
+    title = f"Beats in {_BEATS_MINUTES} min"
+    return Tile(title, query, watch_names.UP, digits=0, steps=steps)
 
 
-def _broken_table(standing: Place) -> dict[str, Any]:
+def _broken_table(standing: Place) -> Table:
     columns = {
         watch_names.STATE: "state",
         watch_names.METRIC: "metric",
@@ -153,11 +142,10 @@ def _broken_table(standing: Place) -> dict[str, Any]:
         margin=watch_names.LEVEL_MARGIN,
         condition=f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}",
         sort_by=watch_names.RANK,
-        colors=stepped_colors(NEUTRAL),
     )
 
 
-def _late_table(freshness: Place) -> dict[str, Any]:
+def _late_table(freshness: Place) -> Table:
     late = identifier(watch_names.LATE_S)
     fields = (watch_names.SINCE, schema.RUN_ID, schema.SQUASH_URL)
     last = _last_of(freshness, watch_names.LATE_S, fields, _FRESHNESS_TIMES)
@@ -172,17 +160,12 @@ def _late_table(freshness: Place) -> dict[str, Any]:
         *(identifier(name) for name in columns if name != "hours"),
         f"0 - {late} AS {identifier('order')}",
     ]
-    return _table(
-        "Late now, latest first",
-        select(selected, last, f"{late} > 0"),
-        columns,
-        freshness,
-        sort_by="order",
-        colors=stepped_colors(NEUTRAL),
-    )
+    query = select(selected, last, f"{late} > 0")
+    title = "Late now, latest first"
+    return Table(title, query, freshness.measurement, columns, sort_by="order", digits=1)
 
 
-def _margin_table(standing: Place) -> dict[str, Any]:
+def _margin_table(standing: Place) -> Table:
     columns = {
         _PERCENT: "margin [%]",
         watch_names.METRIC: "metric",
@@ -196,7 +179,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
         margin=watch_names.MARGIN,
         condition=f"{_SEVERITY} = 0 AND {identifier(watch_names.MARGIN)} >= 0",
         sort_by=_PERCENT,
-        colors=stepped_colors(_CLOSE, (_CLOSE_PERCENT, FINE)),
+        steps=((-inf, CLOSE), (_CLOSE_PERCENT, FINE)),
     )
 
 
@@ -208,8 +191,8 @@ def _standing_table(
     margin: str,
     condition: str,
     sort_by: str,
-    colors: Sequence[dict[str, str]],
-) -> dict[str, Any]:
+    steps: Steps = PLAIN,
+) -> Table:
     """Return a table of the last standings for which the condition is true."""
     wanted = [key for key in dict.fromkeys((*columns, sort_by)) if key != _PERCENT]
     tags = {watch_names.METRIC, *schema.SERIES_TAGS}
@@ -219,31 +202,5 @@ def _standing_table(
     last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     percent = f"{identifier(margin)} * 100 AS {identifier(_PERCENT)}"
     query = select([percent, *map(identifier, wanted)], last, condition)
-    return _table(name, query, columns, standing, sort_by=sort_by, colors=colors)
-
-
-def _table(
-    name: str,
-    query: str,
-    columns: Mapping[str, str],
-    place: Place,
-    *,
-    sort_by: str,
-    colors: Sequence[dict[str, str]],
-) -> dict[str, Any]:
-    hidden = {sort_by, "time"} - set(columns)
-    labels = [
-        *((key, heading) for key, heading in columns.items()),
-        *((key, "") for key in sorted(hidden)),
-    ]
-    return cells.table(
-        name,
-        query,
-        [
-            Column(key if key == "time" else f"{place.measurement}.{key}", heading)
-            for key, heading in labels
-        ],
-        sort_by=f"{place.measurement}.{sort_by}",
-        digits=1,
-        colors=colors,
-    )
+    place = standing.measurement
+    return Table(name, query, place, columns, sort_by=sort_by, digits=1, steps=steps)

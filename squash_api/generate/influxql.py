@@ -1,4 +1,4 @@
-"""InfluxQL for Chronograf's cells: names, values and conditions as text. Pure."""
+"""InfluxQL for dashboards: names, values and conditions as text. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,18 +7,13 @@ from squash_api.judging.metadata_query import signed_ends
 from squash_api.judging.wording import exact_number
 from squash_api.schema.names import Interval, Term
 
-GRAPH_TIMES = "time > :dashboardTime: AND time < :upperDashboardTime:"
-"""The range that the viewer chose; Chronograf replaces both names."""
-
-LAST_DAYS = 30
-LAST_TIMES = f"time > :upperDashboardTime: - {LAST_DAYS}d AND time < :upperDashboardTime:"
-"""The last days before the end of that range: Chronograf opens with 15 minutes, too short for a
-nightly run."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where points are: database, retention policy, measurement."""
+    """Where points are: database, retention policy, measurement.
+
+    The first two are empty where a request names them beside the query.
+    """
 
     database: str
     retention_policy: str
@@ -26,7 +21,38 @@ class Place:
 
     def __str__(self) -> str:
         names = (self.database, self.retention_policy, self.measurement)
-        return ".".join(identifier(name) for name in names)
+        return ".".join(identifier(name) for name in names if name)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a program has in queries what its viewer chooses, and what it tells the viewer of that.
+
+    Parameters
+    ----------
+    times
+        The condition on the time that the viewer chose.
+    last_times
+        The condition on the time of which tiles show the last values; `last_words` are its name.
+    interval
+        The time between two points of a graph.
+    shown
+        The condition on the tags of values.
+    range_url
+        The address of the same dashboard over another time, whose length is `{}`; empty if the
+        program's own menu is enough.
+    about_limits, about_choices
+        Markdown on how graphs show limits, and on how to choose values by their tags.
+    """
+
+    times: str
+    last_times: str
+    last_words: str
+    interval: str
+    shown: str
+    range_url: str
+    about_limits: str
+    about_choices: str
 
 
 def identifier(name: str) -> str:
