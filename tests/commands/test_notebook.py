@@ -200,6 +200,7 @@ def test_wrong_usage_runs_nothing(
     arguments: list[str],
     code: int,
     words: str,
+    *,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
