@@ -26,6 +26,7 @@ from squash_api.generate.grafana.alerting_texts import (
     ROUTE,
     TEMPLATE,
     message_template,
+    plain,
 )
 from squash_api.generate.grafana.connections import (
     FOLDER_TITLE,
@@ -182,10 +183,10 @@ def _rule(rule: Rule, retention_policy: str, *, is_paused: bool) -> dict[str, An
         "noDataState": rule.no_data,
         "execErrState": rule.error,
         "for": "0s",
-        # Grafana replaces variables in labels, and not in annotations.
+        # Both are templates; Grafana replaces variables in labels alone.
         "annotations": {key: text for key, text in rule.annotations.items() if text},
         "labels": {
-            **{key: literal_text(text) for key, text in labels.items() if text},
+            **{key: literal_text(plain(text)) for key, text in labels.items() if text},
             ROOT: "$SQUASH_URL",
         },
         "isPaused": is_paused,

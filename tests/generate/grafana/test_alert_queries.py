@@ -14,7 +14,7 @@ from squash_api.judging.alerts import WORST_FIRST
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema import watch as names
 from squash_api.settings import InfluxTarget
-from squash_api.standings.watch import verdict_lines
+from squash_api.standings.watch import verdict_line
 from tests.generate.grafana.test_alerting import one, package_of
 from tests.support.boundaries import (
     QUERIES,
@@ -193,7 +193,7 @@ def test_what_the_service_raises_is_read_as_the_watch_writes_it(
     (watched,) = watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
     served = [("validate.AM1", branch.key) for branch in watched.branches]
     assert asked.raised(rules) == {}
-    asked.write(*verdict_lines([], served, time_ns=asked.now_ns))
+    asked.write(*(verdict_line((*each, ()), None, time_ns=asked.now_ns) for each in served))
     assert asked.raised(rules) == {}
     own = {names.METRIC: "validate.AM1", names.BRANCH: served[0][1], "filter": "r"}
     told = {names.SEVERITY: 2.0, names.VALUE: 11.0, names.ALERT: 7.0}
