@@ -29,7 +29,6 @@ from squash_api.generate.grafana.alerting_texts import (
     plain,
 )
 from squash_api.generate.grafana.connections import (
-    FOLDER_TITLE,
     PROVISIONING,
     literal_text,
     uid_of,
@@ -48,6 +47,9 @@ DELETED = f"{ALERTING}/deleted-rules.yaml"
 """The file with the uids of rules that are gone, or Grafana would keep them."""
 
 _ORGANISATION = 1
+# Grafana finds it by its title, and may make it before that of the dashboards, without its uid:
+# with the same title that one could then not be made.
+_FOLDER = "SQuaSH alerts"
 _DEFAULT_RECEIVER = "grafana-default-email"
 _NEVER = "52w"
 _FIRST_YEAR = 1970
@@ -160,7 +162,7 @@ def _groups(
         {
             "orgId": _ORGANISATION,
             "name": name,
-            "folder": FOLDER_TITLE,
+            "folder": _FOLDER,
             "interval": "1m",
             "rules": found,
         }
