@@ -98,6 +98,7 @@ def verdicts(site: Observatory, outlet: FakeOutlet, *, is_for_grafana: bool = Tr
     return outlet.take("squash_verdict")
 
 
+@pytest.mark.sqlite
 def test_what_is_raised_no_more_is_said_once(site: Observatory, outlet: FakeOutlet) -> None:
     site.define(AFTER)
     watch = Watch(
@@ -123,6 +124,7 @@ def test_what_is_raised_no_more_is_said_once(site: Observatory, outlet: FakeOutl
     assert "severity=0" in said[1][0]
 
 
+@pytest.mark.sqlite
 def test_grafana_is_told_each_minute_what_only_the_service_raises(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
@@ -130,6 +132,7 @@ def test_grafana_is_told_each_minute_what_only_the_service_raises(
     assert [" alert=0,severity=0,value=0 " in line for line in verdicts(site, outlet)] == [True]
 
 
+@pytest.mark.sqlite
 def test_what_is_raised_is_told_with_its_series_unless_nobody_is_to_hear_of_it(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
@@ -147,6 +150,7 @@ def test_what_is_raised_is_told_with_its_series_unless_nobody_is_to_hear_of_it(
     assert f" alert={alert_id},severity=2,value=9 " in told
 
 
+@pytest.mark.sqlite
 def test_unless_grafana_tells_people_no_verdict_is_written(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
@@ -154,6 +158,7 @@ def test_unless_grafana_tells_people_no_verdict_is_written(
     assert verdicts(site, outlet, is_for_grafana=False) == []
 
 
+@pytest.mark.sqlite
 def test_what_kapacitor_and_grafana_judge_themselves_has_no_verdict(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
