@@ -138,11 +138,11 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
         try:
             heard = _heard(client.ping(), began_s)
         except InfluxError as problem:
-            yield error(
-                f"{_public(target.url)}: {_hanging(problem.reason)}",
-                "is it running, and its URL right? Jobs are kept, and sent when it is back",
-                runbook=problem.runbook,
-            )
+            advice = "is it running, and its URL right? Jobs are kept, and sent when it is back"
+            if isinstance(problem, InfluxRefusedError):
+                advice = "correct its token, which must be allowed to ping InfluxDB 3 Enterprise"
+            what = f"{_public(target.url)}: {_hanging(problem.reason)}"
+            yield error(what, advice, runbook=problem.runbook)
             return
         yield OpenInfluxDB(here, client, heard)
 
