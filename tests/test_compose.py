@@ -86,7 +86,6 @@ IMAGE_VARIABLES = {
     "GF_NEWS_NEWS_FEED_ENABLED": "grafana: news.news_feed_enabled",
     "GF_SECURITY_DISABLE_GRAVATAR": "grafana: security.disable_gravatar",
     "GF_SNAPSHOTS_EXTERNAL_ENABLED": "grafana: snapshots.external_enabled",
-    "SQUASH_SLACK_URL": "grafana/provisioning",
     "SQUASH_URL": "grafana/provisioning",
     "SQUASH_INFLUX_URL": "grafana/provisioning",
     "SQUASH_INFLUX_USER": "grafana/provisioning",
