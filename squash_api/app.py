@@ -2,16 +2,16 @@
 
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 import httpx
 import structlog
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -30,6 +30,7 @@ from squash_api.routes import (
     jobs,
     keys,
     measurements,
+    notebooks,
     quarantine,
     reports,
     root,
@@ -40,8 +41,9 @@ from squash_api.routes import (
     webhooks,
 )
 from squash_api.routes import blobs as blob_files
-from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
-from squash_api.routes.door import READY, Door, is_open
+from squash_api.routes.admission import AT_ONCE, Admission, Places
+from squash_api.routes.description import TAGS, complete
+from squash_api.routes.door import Door
 from squash_api.routes.middleware import (
     GuardingMiddleware,
     NormalizingMiddleware,
@@ -51,7 +53,6 @@ from squash_api.routes.middleware import (
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
-from squash_api.routes.scopes import SCHEMES, security_of
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units
@@ -70,6 +71,7 @@ _ROUTERS = (
     measurements.router,
     jobs.status_router,
     runs.router,
+    notebooks.router,
     standings.router,
     alerts.router,
     reports.router,
@@ -93,24 +95,12 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
-# What any request may be answered before a route sees it, and if the record fails.
-_OF_CONNECTIONS = (400, 408, 414, 431, 503)
-# What requests with credentials may be answered: too many passwords may wait to be checked.
-_OF_CREDENTIALS = (401, 403, 429)
-# What a read may be answered: it may have a body that nobody wants, or wait for its turn.
-_OF_TURNS = (413, 429)
-
-
 # Of what is in the OpenAPI document, as it writes them.
 _PAGES = frozenset(re.sub(r":\w+(?=})", "", page.path) for page in addresses.PAGES)
 
 
 class _Service(FastAPI):
-    """FastAPI with a guard around it, which documents what is answered outside of routes too.
-
-    Routes document what they answer themselves. What a request must be sent with comes from the
-    table of scopes.
-    """
+    """FastAPI with a guard around it, whose OpenAPI document is complete."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around all of it, also around what answers unexpected errors."""
@@ -126,67 +116,25 @@ class _Service(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
-        if self.openapi_schema is not None:
-            return self.openapi_schema
-        # Which is kept, and completed here.
-        document = super().openapi()
-        document["components"]["securitySchemes"] = SCHEMES
-        is_closed = self.state.site.settings.read == "users"
-        for path, methods in document["paths"].items():
-            for method, operation in methods.items():
-                responses = operation["responses"]
-                if method == "get" and path in _PAGES:
-                    responses["200"].setdefault("content", {})["text/html"] = {}
-                # At `/readyz` the door looks at credentials, but needs none.
-                is_watched = is_closed and (path == READY or not is_open(path))
-                is_required = "401" in responses or (is_watched and path != READY)
-                security = security_of(method, path, is_required=is_required)
-                operation.update({"security": security} if security else {})
-                # Whoever sends credentials may be refused, also where they need none.
-                is_guarded = is_watched or (bool(security) and not is_open(path))
-                guarded = _OF_CREDENTIALS if is_guarded else ()
-                turns = _OF_TURNS if method == "get" and takes_turns(path) else ()
-                others = (*_OF_CONNECTIONS, *guarded, *turns)
-                operation["responses"] = _completed(responses, others)
-        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS, *_OF_TURNS})
-        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        return document
-
-
-def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str, Any]:
-    """Return an operation's responses, with the failures that are not of its own doing.
-
-    FastAPI's own 422 goes: it documents one for every route with a parameter.
-    """
-    found = {
-        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
-        **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
-    }
-    good = [key for key in found if key < "4"]
-    return {key: found[key] for key in (*good, *sorted(found.keys() - set(good)))}
-
-
-def _failure(status: int) -> dict[str, Any]:
-    """Describe a failure, as FastAPI describes those of routes."""
-    schema = {"$ref": "#/components/schemas/ErrorBody"}
-    return {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": schema}},
-    }
+        if self.openapi_schema is None:
+            # Which is kept, and completed here.
+            document = super().openapi()
+            complete(document, settings=self.state.site.settings, pages=_PAGES)
+            self.openapi_schema = document
+        return self.openapi_schema
 
 
 def create_app(
     settings: Settings,
     *,
     may_withdraw: bool = False,
+    was_replica: bool = False,
     influx_transport: httpx.BaseTransport | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
-    An empty record is made if there is none. `may_withdraw` is passed to `Site.start`, and
-    `influx_transport` replaces the network to InfluxDB and Kapacitor.
+    An empty record is made if there is none. `may_withdraw` and `was_replica` are passed to
+    `Site.start`, and `influx_transport` replaces the network to InfluxDB and Kapacitor.
 
     Raises
     ------
@@ -194,7 +142,7 @@ def create_app(
         If a setting is missing or wrong, or the record does not fit the settings.
     """
     site = Site(settings, is_made=True, influx_transport=influx_transport)
-    site.start(may_withdraw=may_withdraw)
+    site.start(may_withdraw=may_withdraw, was_replica=was_replica)
     app = _make_service(site, lifespan=_lifespan)
     figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))
     app.state.places = places
@@ -207,9 +155,10 @@ def create_app(
     app.add_middleware(
         NormalizingMiddleware, root=settings.url_path, prefixes=settings.simple_prefixes
     )
-    posts = [Way("/job", jobs.post_job)]
-    find = sasquatch.find_way(settings)
-    app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
+    if site.record.only_reads is None:
+        posts = [Way("/job", jobs.post_job)]
+        find = sasquatch.find_way(settings)
+        app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
     if settings.trusted_proxies:
         # Of the last one that is not trusted: all before it may be made up.
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
@@ -252,6 +201,7 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
         lifespan=lifespan,
         # A route of our own, since FastAPI's accepts any parameter.
         openapi_url=None,
+        openapi_tags=[dict(tag) for tag in TAGS],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -261,6 +211,10 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
     app.state.menu = addresses.MENU
     # Not `include_router`, which would make every route anew, during the first request.
     app.router.routes.extend(route for router in _ROUTERS for route in router.routes)
+    for route in app.router.routes:
+        if isinstance(route, APIRoute):
+            # That of FastAPI has the path in it too.
+            route.operation_id = route.name.rstrip("_")
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS, url=site.settings.url)
     app.add_middleware(Door, site=site)
@@ -280,8 +234,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _log.info(
         "serving",
         url=site.settings.url,
-        targets=[target.name for target in site.settings.outlets],
+        targets=[target.name for target in site.delivered_to],
         deliver=site.settings.deliver,
+        only_reads=site.record.only_reads,
     )
     try:
         yield

@@ -29,6 +29,7 @@ _OF_THE_RECORD = {
     "The database of the record takes no more connections": "record-connections",
     "The database of the record cannot be reached": "record-unreachable",
     "The record is damaged": "record-damaged",
+    "The replica had to go on": "record-replica",
     "The files of the record cannot be opened": "record-files",
     "The disk of the record fails": "record-disk",
     "The file of the record has been": "record-gone",
@@ -345,6 +346,21 @@ class RecordUnavailableError(SquashError):
     def runbook(self) -> str:
         """The entry of the runbook on the reason."""
         return runbook_of_record(self.reason)
+
+
+class OnlyReadsError(RecordUnavailableError):
+    """The service only reads, from a replica of the record or by its settings.
+
+    It is no refusal for ever: a replica may become the record.
+    """
+
+    code = "only_reads"
+    retry_after_s = 60
+
+    @property
+    def runbook(self) -> str:
+        """The entry of the runbook."""
+        return self.code
 
 
 class SettingsError(SquashError):

@@ -7,21 +7,21 @@ command waits for imports that only others need. Two settings of Python for busy
 from __future__ import annotations
 
 import gc
-import shutil
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property, partial
 from socket import gethostname
+from threading import Event
 from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.errors import NotFoundError
-from squash_api.record.database import PATIENCE_S, make_database, place_of
-from squash_api.record.deliveries import ensure_targets
-from squash_api.record.installation import claim
+from squash_api.errors import NotFoundError, OnlyReadsError, SettingsError
+from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
+from squash_api.record.deliveries import ensure_targets, target_names
+from squash_api.record.installation import claim, skip_ids
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.usage import Limits
@@ -29,8 +29,6 @@ from squash_api.schema.names import Schema
 from squash_api.settings import Settings, Target, previous_secret, require_secret
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import httpx
 
     from squash_api.accounts.accounts import Accounts
@@ -97,6 +95,8 @@ class Site:
         self._tags_of = tags_of
         self._influx_transport = influx_transport
         self._opened = ExitStack()
+        self.promoted = Event()
+        """Set when the record was a replica, and is not any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +108,11 @@ class Site:
         """Close the open parts, the last first. Threads of delivery must have ended."""
         self._opened.close()
 
-    def start(self, *, may_withdraw: bool = False) -> None:
+    def start(self, *, may_withdraw: bool = False, was_replica: bool = False) -> None:
         """Update the record from the settings, and open all parts; on failure close them.
+
+        A record that is only read is not updated. One that was a replica until now gives no id that
+        its primary may have given.
 
         Raises
         ------
@@ -126,9 +129,12 @@ class Site:
             _ = self.schema
             # Other replicas may start at the same time.
             with self.record.patient(PATIENCE_S):
-                self.check_record()
-                self.record.write(lambda connection: ensure_targets(connection, names))
-                self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
+                if self.record.only_reads is None:
+                    self.check_record()
+                    if was_replica:
+                        skip_ids(self.record)
+                    self.record.write(lambda connection: ensure_targets(connection, names))
+                    self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
                 self._open_parts()
             on_failure.pop_all()
 
@@ -159,6 +165,12 @@ class Site:
         """
         # The schema first: wrong tags must not make a record.
         _ = self.schema
+        try:
+            self.record.require_written_here()
+        except OnlyReadsError as error:
+            raise SettingsError(
+                f"SQUASH_DATABASE_URL: {error.reason}", runbook=error.code
+            ) from None
         claim(self.record)
         self.check_tags()
         from squash_api.index.derived import check_reading
@@ -177,7 +189,12 @@ class Site:
     def schema(self) -> Schema:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
-        if self._tags_of == "settings":
+        # Only a server may have a replica: a record in a file is not opened for this.
+        may_only_read = (
+            self.settings.read_only == "on" or file_at(self.settings.database_url) is None
+        )
+        only_reads = may_only_read and self.record.only_reads is not None
+        if self._tags_of == "settings" and not only_reads:
             return schema
         from squash_api.index.derived import schema_of
 
@@ -194,6 +211,8 @@ class Site:
             url,
             is_checked=self._is_made,
             patience_s=0.0 if self._is_made else PATIENCE_S,
+            is_read_only=self.settings.read_only == "on",
+            write_url=self.settings.write_url,
         )
         self._opened.callback(record.close)
         return record
@@ -269,9 +288,10 @@ class Site:
     @cached_property
     def deriver(self) -> Deriver:
         """Makes the index of measurements."""
-        from squash_api.index.deriver import Deriver
+        from squash_api.index.deriver import Deriver, NoDeriver
 
-        return Deriver(self.record, self.metrics)
+        kind = Deriver if self.record.only_reads is None else NoDeriver
+        return kind(self.record, self.metrics)
 
     @cached_property
     def reader(self) -> Reader:
@@ -360,31 +380,10 @@ class Site:
     @cached_property
     def figures(self) -> Figures:
         """The figures of this process."""
-        from squash_api.standings.figures import Figures
+        from squash_api.standings.figures import Figures, observe_record
 
-        figures, record = Figures(), self.record
-        figures.observe(
-            "squash_record_up",
-            "1 unless the record cannot be written.",
-            lambda: 0.0 if record.trouble else 1.0,
-        )
-        figures.observe(
-            "squash_record_connections",
-            "Connections to the record's database in use.",
-            lambda: record.pool()[0],
-        )
-        figures.observe(
-            "squash_record_most_connections",
-            "Most connections to the record's database.",
-            lambda: record.pool()[1],
-        )
-        if record.file is not None:
-            folder = record.file.path.parent
-            figures.observe(
-                "squash_record_disk_free_bytes",
-                "Free space on the disk of the record.",
-                partial(_free_bytes, folder),
-            )
+        figures = Figures()
+        observe_record(figures, self.record)
         return figures
 
     @cached_property
@@ -447,8 +446,13 @@ class Site:
     @cached_property
     def background(self) -> Background:
         """The threads of the service that serve no requests."""
-        from squash_api.delivery.background import Background, Deriving
+        from squash_api.delivery.background import Background, Deriving, Following
 
+        if self.record.only_reads is not None:
+            # By the setting it is only read, whatever becomes of it.
+            follows = self.settings.read_only == "auto"
+            following = Following(self.record, self.promoted) if follows else None
+            return Background([self.events, following])
         delivers = self.settings.deliver == "inline"
         outlets = self.outlets(self.settings.outlets) if delivers else []
         readers = [
@@ -462,6 +466,15 @@ class Site:
             *self.own_watches(outlets, process="serve"),
         ]
         return Background(readers, self.record.news)
+
+    @property
+    def delivered_to(self) -> tuple[Target, ...]:
+        """All that the record is delivered to; if it is only read, what it knows of these."""
+        if self.record.only_reads is None:
+            return self.settings.outlets
+        with self.record.read() as connection:
+            known = {*target_names(connection)}
+        return tuple(item for item in self.settings.outlets if item.name in known)
 
     def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
         """Make an outlet for each target."""
@@ -514,7 +527,12 @@ class Site:
 
         if self.settings.watch == "off" or not outlets:
             return None
-        return Watch(self.standings, outlets, squash_url=self.settings.url)
+        return Watch(
+            self.standings,
+            outlets,
+            squash_url=self.settings.url,
+            is_for_grafana=self.settings.alerts_by == "grafana",
+        )
 
     def retention(self) -> Retention | None:
         """Make what deletes old jobs; None if jobs are kept for ever."""
@@ -563,13 +581,6 @@ class Site:
     def _instance(self, process: str) -> str:
         """Name this process so that it has the same name after a restart."""
         return f"{gethostname()}:{self.settings.port}" if process == "serve" else gethostname()
-
-
-def _free_bytes(folder: Path) -> float:
-    """Return the free space of a disk for this user; not a number if the system does not tell."""
-    with suppress(OSError):
-        return shutil.disk_usage(folder).free
-    return float("nan")
 
 
 def spare_cycle_search() -> None:

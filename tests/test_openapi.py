@@ -1,23 +1,29 @@
 """The OpenAPI document in `docs/` is the one that the code makes."""
 
 import json
+import re
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from squash_api.openapi import main, openapi_text
 from squash_api.record.record import Record
 from squash_api.record.users import change_user
+from squash_api.routes.description import examples
 from squash_api.trends.parameters import FORMATS as MEASUREMENT_FORMATS
 from squash_api.trends.parameters import REPORT_FORMATS
 from tests.support.calls import log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
 from tests.support.made_alerts import open_alerts
+from tests.support.notebook_runs import post_notebook
 from tests.support.records import record_url
+from tests.support.replies import ask_everything, shape
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
 
@@ -102,6 +108,101 @@ def test_check_fails_and_says_what_to_do_where_it_differs(
         main()
 
 
+# Examples, and what programs are made of
+
+
+def operations_of(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return each operation, with its method and path."""
+    return [
+        (f"{method} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_operations_have_names_of_their_own_that_programs_can_use(
+    document: dict[str, Any],
+) -> None:
+    names = [operation["operationId"] for _, operation in operations_of(document)]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+
+
+def test_every_tag_is_described_and_used(document: dict[str, Any]) -> None:
+    used = {tag for _, operation in operations_of(document) for tag in operation["tags"]}
+    assert [tag["name"] for tag in document["tags"] if tag["description"].endswith(".")] == [
+        tag["name"] for tag in document["tags"]
+    ]
+    assert {tag["name"] for tag in document["tags"]} == used
+
+
+def test_the_document_names_its_server_and_all_that_requests_are_sent_with(
+    document: dict[str, Any],
+) -> None:
+    (server,) = document["servers"]
+    assert server["url"] == "{root}"
+    assert server["variables"]["root"]["default"] == "http://127.0.0.1:8000"
+    known = document["components"]["securitySchemes"].keys()
+    used = {
+        name
+        for _, operation in operations_of(document)
+        for way in operation.get("security", ())
+        for name in way
+    }
+    assert used == known == {"token", "key", "password", "session", "form"}
+
+
+def test_the_document_is_one_of_openapi(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+
+
+def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, Any]) -> None:
+    bodies = [
+        (where, kind, content)
+        for where, operation in operations_of(document)
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items()
+    ]
+    assert len(bodies) > 20
+    for where, kind, content in bodies:
+        assert "example" in content, f"{where} as {kind}"
+        check(document, content)
+
+
+def test_every_answer_in_json_has_an_example_that_its_schema_allows(
+    document: dict[str, Any],
+) -> None:
+    silent = []
+    for where, operation in operations_of(document):
+        kinds = [
+            content
+            for status, reply in operation["responses"].items()
+            if status < "3"
+            for kind, content in reply.get("content", {}).items()
+            if "json" in kind
+        ]
+        found = [content for content in kinds if "example" in content]
+        silent += [where] if kinds and not found else []
+        for content in found:
+            check(document, content)
+    assert silent == []
+
+
+def check(document: dict[str, Any], content: dict[str, Any]) -> None:
+    """Compare an example with its schema."""
+    schema = {**content["schema"], "components": document["components"]}
+    Draft202012Validator(schema).validate(content["example"])
+
+
+def test_every_documented_request_is_accepted_and_every_answer_is_as_documented(
+    tmp_path: Path,
+) -> None:
+    asked = ask_everything(tmp_path)
+    assert asked.refused == {}
+    assert {name: shape(reply) for name, reply in asked.replies.items()} == {
+        name: shape(reply) for name, reply in examples().items()
+    }, "run: python -m tests.support.replies"
+
+
 # The kinds of content that are documented are those that come
 
 
@@ -146,13 +247,15 @@ def answers(
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202
+        notebook = post_notebook(ada)
         hook = {"name": "hook", "url": "https://hooks.example.org/", "events": ["alert.opened"]}
         assert ada("POST", "/webhooks", hook).status_code == 201
         found: dict[str, set[str]] = {}
         for path, methods in document["paths"].items():
             if "get" not in methods or path == "/events":
                 continue
-            place = EXAMPLES.get(path, path.replace("{job_id}", "1"))
+            job_id = notebook if path.startswith("/notebook/") else 1
+            place = EXAMPLES.get(path, path.replace("{job_id}", f"{job_id}"))
             kinds = found.setdefault(path, set())
             joint = "&" if "?" in place else "?"
             for form in ("", *(f"{joint}format={name}" for name in FORMATS_OF.get(path, ()))):

@@ -18,7 +18,7 @@ from squash_api.errors import (
     with_runbook,
 )
 from squash_api.judging.own import OWN_ALERT_NAMES
-from squash_api.record import record
+from squash_api.record import faults
 from squash_api.routes.documents import anchor_of
 
 pytestmark = pytest.mark.sqlite
@@ -105,7 +105,7 @@ def test_every_section_of_entries_has_nothing_else() -> None:
 @pytest.mark.parametrize(
     "reason",
     [
-        *record._REASONS.values(),
+        *faults._REASONS.values(),
         "The file of the record has been replaced by another one",
     ],
 )

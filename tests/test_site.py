@@ -11,6 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from squash_api.app import create_app
 from squash_api.errors import SettingsError
 from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import target_names
@@ -19,8 +20,16 @@ from squash_api.record.record import Connection, set_state
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site, spare_cycle_search, take_short_turns
-from tests.support.builders import make_settings
+from tests.support.builders import (
+    add_test_user,
+    make_body,
+    make_settings,
+    measured,
+    store_job,
+    with_record,
+)
 from tests.support.fake_influxdb import FakeInfluxDB
+from tests.support.in_process import serving
 
 PARTS = [name for name, part in vars(Site).items() if isinstance(part, cached_property)]
 
@@ -217,3 +226,24 @@ def test_a_thread_waits_no_longer_than_the_disk_takes() -> None:
     sys.setswitchinterval(0.005)
     take_short_turns()
     assert sys.getswitchinterval() < 0.005
+
+
+@pytest.mark.sqlite
+def test_a_site_that_only_reads_changes_nothing_and_shows_what_another_stores(
+    tmp_path: Path,
+) -> None:
+    with Site(with_record(make_settings(tmp_path)), is_made=True) as writing:
+        writing.start()
+        add_test_user(writing.record)
+        reading = make_settings(tmp_path, read_only="on", write_url="https://squash.example.org")
+        app = create_app(reading)
+        assert app.state.site.background._readers == [app.state.site.events]
+        job_id = store_job(writing.record, body=make_body(measured("p.a", 1.5)))
+        writing.deriver.catch_up()
+        with serving(app) as client:
+            assert client.get(f"/job/{job_id}").status_code == 200
+            refused = client.post("/job", json={})
+            assert (refused.status_code, refused.json()["code"]) == (503, "only_reads")
+            words = "SQUASH_READ_ONLY is on. Write to https://squash.example.org."
+            assert words in refused.json()["message"]
+            assert client.get("/readyz").json()["status"] == "read-only"

@@ -161,6 +161,8 @@ class KeyReader:
 
     def _note_use(self, row: KeyRow) -> None:
         """Note about once a minute that a key is used; nobody waits for it."""
+        if self._record.only_reads is not None:
+            return
         now_ns = time.time_ns()
         last_ns = max(row.last_used_ns or 0, self._touched.get(row.public_id, 0))
         # A clock that was ahead must not silence this.

@@ -14,11 +14,12 @@ import asyncio
 import hashlib
 import ipaddress
 import math
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from squash_api.errors import BusyError
 from squash_api.record import attempts
@@ -52,6 +53,8 @@ _MOST_SLOWED = 256
 # How often in an hour somebody at a proven address who must wait may still be believed, because the
 # password is the one that was right within the last minute.
 _MOST_BELIEVED = 1_000
+# Where the record is only read, so many who failed are remembered.
+_MOST_HERE = 10_000
 _RETRY_AFTER_S = 2
 
 
@@ -199,6 +202,9 @@ class Limits:
         self._slowed = 0
         self._believed = 0
         self._believed_hour = 0
+        # Of a service that only reads.
+        self._here: dict[str, Attempt] = {}
+        self._here_lock = threading.Lock()
 
     def standing(self, connection: Connection, caller: Caller) -> Standing:
         """Look up how a caller stands."""
@@ -206,6 +212,12 @@ class Limits:
         found = attempts.read_attempts(
             connection, caller.owners, now_ns=now_ns, forget_ns=_FORGET_NS
         )
+        for owner in caller.owners:
+            here = self._here.get(owner)
+            if here is not None and here.last_ns >= now_ns - _FORGET_NS:
+                there = found.get(owner, here)
+                failures = max(there.failures, here.failures)
+                found[owner] = replace(there, failures=failures, last_ns=here.last_ns)
         pair = found.get(caller.pair)
         if pair is not None and pair.is_proven:
             wait_s = _wait_s(pair, _FREE_IF_PROVEN, now_ns)
@@ -246,6 +258,10 @@ class Limits:
             if not standing.failures:
                 owners.append(caller.account)
 
+        if self._record.only_reads is not None:
+            self._count_here(owners)
+            return
+
         def work(connection: Connection) -> None:
             self._count(connection, owners)
             if user is not None and self.standing(connection, caller).wait_s:
@@ -253,6 +269,21 @@ class Limits:
                 note(connection, by, "login.limited", user, once_in_s=_NOTED_S)
 
         self._record.write(work)
+
+    def _count_here(self, owners: Sequence[str]) -> None:
+        """Count a wrong password in this process, which cannot write it into the record."""
+        now_ns = self._clock()
+        with self._here_lock:
+            for owner in owners:
+                before = self._here.pop(owner, None)
+                is_old = before is None or before.last_ns < now_ns - _FORGET_NS
+                failures = 1 if before is None or is_old else before.failures + 1
+                self._here[owner] = Attempt(
+                    owner, failures, now_ns, is_proven=False, expires_ns=now_ns
+                )
+            while len(self._here) > _MOST_HERE:
+                # The one that has been quiet for longest.
+                del self._here[next(iter(self._here))]
 
     def prove(self, connection: Connection, caller: Caller) -> None:
         """Remember that the right password came, or that the user was registered, from here."""

@@ -16,13 +16,14 @@ Query = list[tuple[str, str | int | float | bool | None]]
 
 def parameters(given: Mapping[str, Any], meta: Mapping[str, Any]) -> Query:
     """Make the parameters of a question; `meta` holds filters on other metadata, by key."""
-    query: Query = [("format", "csv")]
-    for name, value in given.items():
-        texts = _texts(value)
-        if name == "fields" and texts:
-            texts = [",".join(texts)]
-        query += [(name, text) for text in texts]
+    fields = ",".join(_texts(given.get("fields")))
+    query = query_of({"format": "csv", **given, "fields": fields or None})
     return query + [(f"meta.{key}", text) for key, value in meta.items() for text in _texts(value)]
+
+
+def query_of(given: Mapping[str, Any]) -> Query:
+    """Make parameters of what is given: none of None, and one of each entry of a list."""
+    return [(name, text) for name, value in given.items() for text in _texts(value)]
 
 
 def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
@@ -121,10 +122,11 @@ def _texts(value: Any) -> list[str]:
         return []
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         value = [value]
-    return [_text(item) for item in value]
+    return [text_of(item) for item in value]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Write a value as a parameter; times are in UTC if they name no zone."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):

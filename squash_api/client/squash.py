@@ -21,8 +21,9 @@ from typing import Any, Self
 
 import httpx
 
+from squash_api.client.asking import Asking
 from squash_api.client.reading import Texts, as_data_frame, as_table, parameters, read_columns
-from squash_api.client.wire import SquashClientError, Wire, checked
+from squash_api.client.wire import SquashClientError, checked
 from squash_api.verify.job_file import identified, job_parts, read_job_file
 from squash_api.verify.measurement import Blob, DocumentError, Measurement, plain
 
@@ -67,6 +68,22 @@ class Job:
     def add(self, measurement: Measurement) -> None:
         """Add a measurement; it replaces one of the same metric."""
         self.measurements[measurement.metric] = measurement
+
+    def link(
+        self,
+        key: str,
+        url: str,
+        *,
+        type: str | None = None,  # noqa: A002  the name of the field
+        description: str | None = None,
+    ) -> None:
+        """Name a file, page or picture that was made with the job, as an artifact of its metadata.
+
+        `url` is where it is, by http or https; `type` a media type such as `image/png`, which a
+        page may show; `description` what people read.
+        """
+        more = {"type": type, "description": description}
+        self.meta[key] = {"url": url, **{k: text for k, text in more.items() if text is not None}}
 
     def to_json(self) -> dict[str, Any]:
         """Make the document to send: `measurements`, `blobs` and `meta`, for JSON.
@@ -159,61 +176,14 @@ class Job:
             return squash.send(self, strict=strict)
 
 
-class Squash:
-    """A SQuaSH service and a user of it; asks for the service's URLs and for a token once.
+class Squash(Asking):
+    """A SQuaSH service and a user of it: `Connection` has the parameters, `Asking` what to ask.
 
-    Parameters
-    ----------
-    user, password
-        Needed only to send jobs, and where reading needs an account.
-    key
-        An API key, `sq_...`, instead of them. Do not write it into a file that others can read.
-    timeout
-        Seconds without an answer after which a request is given up.
-    retries
-        How often a request is repeated while the service cannot be reached or is too busy.
-    transport, sleep
-        Replace the network, and the pause between repeated requests.
+    >>> with Squash("https://squash.example.org", key="sq_...") as squash:
+    ...     reply = squash.send(job)
+    ...     for alert in squash.alerts(state="open"):
+    ...         squash.acknowledge(alert["id"], alert["severity"], "I look at the flats")
     """
-
-    def __init__(
-        self,
-        api_url: str,
-        user: str | None = None,
-        password: str | None = None,
-        *,
-        key: str | None = None,
-        timeout: float = 900.0,
-        retries: int = 5,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._url = api_url
-        self._credentials = {"username": user, "password": password}
-        self._endpoints: dict[str, str] = {}
-        # A key is its own token.
-        self._key = key
-        self._token = key or ""
-        self._wire = Wire(timeout=timeout, retries=retries, transport=transport, sleep=sleep)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._wire.close()
-
-    def log_in(self) -> None:
-        """Get a new token; `send` does so when it needs one. Nothing is done with a key."""
-        if self._key is not None:
-            return
-        if None in self._credentials.values():
-            raise SquashClientError("sending needs a key, or a user and a password")
-        body = json.dumps(self._credentials).encode()
-        answer = checked(self._wire.request("POST", self._endpoint("auth"), body=body))
-        token = answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str) or not token:
-            raise SquashClientError(f"{self._url}: the answer to the log-in has no access_token")
-        self._token = token
 
     def send(self, job: Job | Mapping[str, Any], *, strict: bool = False) -> Reply:
         """Send a job, or the document of one; measurements without identifier get one.
@@ -252,24 +222,6 @@ class Squash:
                 return answer
             self._wire.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
-
-    def report(self, job_id: int) -> list[dict[str, Any]]:
-        """Fetch the verdicts on a job."""
-        url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
-        verdicts = checked(self._request("GET", url))
-        if not isinstance(verdicts, list):
-            raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
-        return verdicts
-
-    def artifacts(self, job_id: int) -> list[dict[str, Any]]:
-        """Fetch what a job's metadata link to: `key`, `url`, `type` and `description` of each."""
-        url: Any = f"{self._endpoint('job').rstrip('/')}/{job_id}/artifacts"
-        found: list[dict[str, Any]] = []
-        while url is not None:
-            page = self._object("GET", url)
-            found += page["artifacts"]
-            url = page["next"]
-        return found
 
     def measurements(
         self,
@@ -335,34 +287,6 @@ class Squash:
     def _read(self, url: httpx.URL, make: Callable[..., Any]) -> Any:
         with self._wire.stream(url, token=self._token) as chunks:
             return make(read_columns(chunks))
-
-    @property
-    def _may_log_in(self) -> bool:
-        return self._key is None and None not in self._credentials.values()
-
-    def _request(self, method: str, url: str | httpx.URL, **options: Any) -> httpx.Response:
-        """Send a request with the token; if that has ended, or is needed after all, with a new."""
-        response = self._wire.request(method, url, token=self._token, **options)
-        if response.status_code == 401 and self._may_log_in:
-            self.log_in()
-            response = self._wire.request(method, url, token=self._token, **options)
-        return response
-
-    def _endpoint(self, name: str) -> str:
-        if not self._endpoints:
-            self._endpoints = self._object("GET", self._url, follow=True)
-        url = self._endpoints.get(name)
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise SquashClientError(
-                f"{self._url} is not the root of a SQuaSH service: it lists no URL of '{name}'"
-            )
-        return url
-
-    def _object(self, method: str, url: str, *, follow: bool = False) -> dict[str, Any]:
-        answer = checked(self._request(method, url, follow=follow))
-        if not isinstance(answer, dict):
-            raise SquashClientError(f"{method} {url}: the answer is not a JSON object")
-        return answer
 
 
 def _to_reply(answer: Any, *, is_repeat: bool) -> Reply:

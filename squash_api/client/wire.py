@@ -10,8 +10,15 @@ import httpx
 
 # Not the one of the whole process: programs that seed it may count on what it gives.
 _chance = Random()  # noqa: S311  no secret
-_TRY_AGAIN = (429, 502, 503, 504)
-_TRY_AGAIN_AFTER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+_TRY_AGAIN = frozenset({429, 502, 503, 504})
+_TRY_AGAIN_AFTER: tuple[type[Exception], ...] = (
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    httpx.ConnectTimeout,
+)
+_NOT_DONE = frozenset({429, 503})
+_NOT_SENT: tuple[type[Exception], ...] = (httpx.ConnectError, httpx.ConnectTimeout)
+_ONLY_READS = b'"only_reads"'
 _CONNECT_TIMEOUT_S = 30.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -79,8 +86,14 @@ class Wire:
         token: str = "",
         follow: bool = False,
         is_streamed: bool = False,
+        is_repeatable: bool = True,
     ) -> httpx.Response:
-        """Send a request, and repeat it while an answer may still come."""
+        """Send a request, and repeat it while an answer may still come.
+
+        One that is not repeatable, since it would count twice, only if it was surely not done.
+        """
+        again = _TRY_AGAIN if is_repeatable else _NOT_DONE
+        again_after = _TRY_AGAIN_AFTER if is_repeatable else _NOT_SENT
         token = token or self._key
         headers = {"Authorization": f"JWT {token}"} if token else {}
         if body is not None:
@@ -91,12 +104,15 @@ class Wire:
             try:
                 request = self._http.build_request(method, url, content=body, headers=headers)
                 response = self._http.send(request, follow_redirects=follow, stream=is_streamed)
-                if response.status_code not in _TRY_AGAIN or is_last:
+                if response.status_code not in again or is_last:
+                    return response
+                if not is_streamed and _ONLY_READS in response.content:
+                    # It is so until somebody promotes its replica; the message says where to write.
                     return response
                 response.close()
                 asked_s = _retry_after_s(response)
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                if is_last or not isinstance(error, _TRY_AGAIN_AFTER):
+                if is_last or not isinstance(error, again_after):
                     reason = str(error) or "no answer in time"
                     raise SquashClientError(f"{method} {url}: {reason}") from error
             pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)

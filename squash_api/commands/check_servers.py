@@ -1,10 +1,11 @@
-"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Kafka, the service itself.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Grafana and the like.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,6 @@ from squash_api.commands.check_here import (
     ok,
     warning,
 )
-from squash_api.delivery.kafka_client import KafkaClient, Registry, require_kafka
-from squash_api.delivery.outlet import HeldUpError
 from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
@@ -43,9 +42,9 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     QueryRejectedError,
 )
-from squash_api.influx.reading import subscriptions
+from squash_api.influx.reading import columns, subscriptions
+from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
-from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
@@ -57,21 +56,13 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "InfluxDB": ((1, 6), (1, 12)),
     "Kapacitor": ((1, 5), (1, 8)),
     "Chronograf": ((1, 7), (1, 11)),
+    # By its documents.
+    "Grafana": ((11, 0), (11, 6)),
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
-_LACKS = {
-    2: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it does "
-        "not create databases by the names of the settings: map each to a bucket"
-    ),
-    3: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it "
-        "cannot delete points, so deleted and withdrawn values stay, and squash reconcile "
-        "cannot mend them; it limits tables and columns"
-    ),
-}
-"""What later InfluxDBs do not have, of what the service uses, by their first number."""
+_NEARLY_FULL = 0.9
+"""A table with so many of the columns that it may have is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +105,6 @@ def _known_good(what: str, text: str) -> Iterator[Finding]:
     span = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
     if first <= found <= last:
         yield ok(f"version {text}")
-    elif what == "InfluxDB" and found[0] in _LACKS:
-        said = f"version {text} works through its interface of version 1; {_LACKS[found[0]]}"
-        yield warning(said, f"known to be good: {span}", runbook="server-version")
     else:
         said = f"version {text} is not known to work: {span} are"
         advice = "if something does not work, take one of these"
@@ -159,7 +147,35 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
 
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
-    yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+    server = it.client.server
+    if server is None or server.kind in (None, ONE):
+        yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+        return
+    yield ok(f"{server.name}, through its interface of version 1")
+    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
+        advice = "docs/influxdb.md says what works on each version"
+        yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
+
+
+def _influxdb_database(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Look whether the database is there, and may be written."""
+    # In others even a write of nothing may make the database.
+    look = _influxdb_writing if it.client.kind in (None, ONE, TWO) else _influxdb_presence
+    yield from look(it)
+
+
+def _influxdb_presence(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    try:
+        it.client.query("SHOW MEASUREMENTS LIMIT 1")
+    except DatabaseMissingError as missing:
+        what, advice = f"there is no database {name} yet", "the first job makes it"
+        yield warning(what, advice, runbook="delivery-misconfigured")
+        raise EnoughError from missing
+    except InfluxRefusedError as refusal:
+        yield error(f"it refuses us: {refusal}", "correct its token", runbook="delivery-refused")
+        raise EnoughError from refusal
+    yield ok(f"the database {name} is there")
 
 
 def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -184,6 +200,9 @@ def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
         what = f"nothing may be written to the database {name}: {refusal}"
         advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
         yield error(what, advice, runbook="delivery-refused")
+    except InfluxMisconfiguredError as problem:
+        yield error(str(problem), "see docs/influxdb.md", runbook="delivery-misconfigured")
+        raise EnoughError from problem
     else:
         yield ok(f"the database {name} is there, and may be written")
 
@@ -223,6 +242,34 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
         yield ok(f"the database {name} may be read, and keeps points {days}")
 
 
+def _influxdb_columns(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Compare how wide tables are, and may become, with what the server takes."""
+    most = None if it.client.kind is None else it.client.kind.most_columns.value
+    if most is None:
+        return
+    advice = "what is beyond is in quarantine: see docs/influxdb.md, Wide tables"
+    package = it.here.package
+    planned = Counter(metric.package for metric in package.metrics.values()) if package else {}
+    for name, count in sorted(planned.items()):
+        if count > most * _NEARLY_FULL:
+            what = (
+                f"the metrics package {name} has {counted(count, 'metric')}: a job that measures "
+                f"them all does not fit into a table, which has at most {most} columns"
+            )
+            yield warning(what, advice, runbook="wide-table")
+    try:
+        widths = columns(it.client)
+    except (DatabaseMissingError, QueryRejectedError):
+        return
+    full = {name: width for name, width in widths.items() if width >= most * _NEARLY_FULL}
+    for name, width in sorted(full.items()):
+        what = f"the table {name} has {width} of at most {most} columns"
+        yield warning(what, advice, runbook="wide-table")
+    if widths and not full:
+        name = max(widths, key=lambda item: widths[item])
+        yield ok(f"the widest table, {name}, has {widths[name]} of at most {most} columns")
+
+
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
     told_too = [item.url for item in it.here.settings.kapacitors]
     try:
@@ -259,12 +306,12 @@ def _is_of(place: str, url: str) -> bool:
     return (one.hostname, one.port) == (other.hostname, other.port)
 
 
-# Kapacitor and Chronograf
+# Kapacitor, Chronograf and Grafana
 
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A Kapacitor or a Chronograf that answers."""
+    """One of these that answers."""
 
     here: Installation
     output: Output
@@ -299,7 +346,8 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        server = server_of(output)(url, timeout_s=TIMEOUT_S)
+        token = here.settings.token_of(output.name)
+        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:
@@ -314,13 +362,16 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    yield from _known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
+    if version_text:
+        yield from _known_good(what, version_text)
+    else:
+        yield ok("it does not say its version")
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitors:
-        for note in it.server.notes():
-            yield warning(note.what, note.advice, runbook="subscription")
+    for note in it.server.notes():
+        yield warning(note.what, note.advice, runbook=note.runbook)
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
@@ -334,7 +385,7 @@ def _slack(it: OpenServer) -> Iterator[Finding]:
         what = "Slack is enabled in it, and the service tells Slack too: each alert comes twice"
         advice = "turn Slack off in it, or set SQUASH_SLACK=auto, see docs/outlets.md"
         yield warning(what, advice, runbook="slack-twice")
-    elif is_mute and not speaks:
+    elif is_mute and not speaks and it.here.settings.alerts_by == "kapacitor":
         what = "Slack is not enabled in it: alerts reach nobody, but by handlers of your own"
         advice = "enable it, see docs/deployment.md, Slack"
         yield warning(what, advice, runbook="alerts-unsent")
@@ -377,7 +428,7 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
         ),
     }
     try:
-        files = make_files(package, schema=it.here.schema, **place)
+        files = make_files(package, schema=it.here.schema, alerts_by=settings.alerts_by, **place)
         found = compare(files, Path(), it.server.things(), it.output.kinds)
     except (SettingsError, InvalidInputError, FilesError) as problem:
         yield warning(f"not compared: {problem}", "see squash generate", runbook="generated-files")
@@ -433,7 +484,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
     state, place = said.get("status"), _public(it.here.settings.url)
-    if state not in {"ok", "degraded", "down"}:
+    if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
         yield error(what, advice, runbook="url-unreachable")
@@ -444,6 +495,13 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
     elif state == "ok":
         yield ok(f"{place} is ok")
+    elif state == "read-only":
+        record = said.get("record") or {}
+        if record.get("is_linked") is False:
+            what = f"{place} reads a replica whose link to the primary is broken"
+            yield warning(what, "it catches up when the link is back", runbook="only_reads")
+        else:
+            yield ok(f"{place} only reads, as of {record.get('as_of') or 'now'}")
     else:
         targets = said.get("targets") or {}
         held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]
@@ -458,64 +516,6 @@ def _service_version(it: OpenService) -> Iterator[Finding]:
     if there is not None and there != own:
         what = f"the service runs {there}, and this command is of {own}"
         yield warning(what, "use the command of the same release", runbook="server-version")
-
-
-# Kafka
-
-
-@dataclass(frozen=True, slots=True)
-class OpenKafka:
-    """Brokers of Kafka that answer; of each topic that they have, what is wrong with it."""
-
-    target: KafkaTarget
-    topics: Mapping[str, str | None]
-
-
-@contextmanager
-def open_kafka(target: KafkaTarget) -> Iterator[OpenKafka | Finding]:
-    """Ask the brokers for their topics; yield a finding if they do not answer."""
-    client = KafkaClient(target)
-    try:
-        require_kafka(target)
-        topics = client.topics(wait_s=TIMEOUT_S)
-    except SettingsError as problem:
-        yield error(problem.message, "the service does not start", runbook="settings")
-    except HeldUpError as problem:
-        advice = "what is to be sent is kept, and sent when that is over"
-        yield error(str(problem), advice, runbook=problem.runbook)
-    else:
-        yield OpenKafka(target, topics)
-    finally:
-        client.close()
-
-
-def _kafka_topics(it: OpenKafka) -> Iterator[Finding]:
-    wanted = [f"{it.target.prefix}.{kind}" for kind in it.target.sends if kind != "points"]
-    for name in wanted:
-        problem = it.topics.get(name)
-        if name not in it.topics:
-            what = f"there is no topic {name} yet"
-            yield warning(what, "make it, unless the brokers do", runbook="kafka-topic")
-        elif problem is not None:
-            yield error(
-                f"topic {name}: {problem}", "give its user the right", runbook="kafka-refused"
-            )
-    yield ok(f"it answers, and has {counted(len(it.topics), 'topic')}")
-
-
-def _kafka_registry(it: OpenKafka) -> Iterator[Finding]:
-    if "points" not in it.target.sends or it.target.points != "avro":
-        return
-    registry = Registry(it.target)
-    try:
-        registry.latest(f"{it.target.namespace}.check")
-    except HeldUpError as problem:
-        advice = "points are kept, and sent when that is over"
-        yield error(str(problem), advice, runbook=problem.runbook)
-    else:
-        yield ok("the schema registry answers")
-    finally:
-        registry.close()
 
 
 def _json_of(reply: httpx.Response) -> dict[str, Any]:
@@ -541,10 +541,10 @@ def _public(url: str) -> str:
 INFLUXDB: tuple[Check, ...] = (
     _influxdb_version,
     _clock,
-    _influxdb_writing,
+    _influxdb_database,
     _influxdb_reading,
+    _influxdb_columns,
     _influxdb_subscriptions,
 )
 SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
-KAFKA: tuple[Check, ...] = (_kafka_topics, _kafka_registry)
 SERVICE: tuple[Check, ...] = (_service_state, _service_version, _clock)

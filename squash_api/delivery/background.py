@@ -16,6 +16,7 @@ from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
 from squash_api.index.deriver import Deriver
 from squash_api.record.engines.postgresql import News
+from squash_api.record.record import Record
 from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, KapacitorTarget
 
@@ -85,6 +86,28 @@ class Hearing(Loop):
     def close(self) -> None:
         """Close the connection."""
         self._news.close()
+
+
+class Following(Loop):
+    """Notices when a record that is only read, since it is a replica, has become the record."""
+
+    waits_for_jobs = False
+
+    def __init__(self, record: Record, promoted: threading.Event) -> None:
+        super().__init__(
+            "following",
+            BackOff(_POLL_S, _LONGEST_DEAF_S),
+            failure="the database does not tell whether it is a replica; it will be asked again",
+        )
+        self._record = record
+        self._promoted = promoted
+
+    def step(self) -> Wait:
+        """Ask the database, until it is no replica any more."""
+        if not self._promoted.is_set() and self._record.replication() is None:
+            _log.warning("the replica was promoted: it is the record now", runbook="only_reads")
+            self._promoted.set()
+        return Wait(_POLL_S, _POLL_S)
 
 
 class Background:

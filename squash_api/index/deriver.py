@@ -266,6 +266,23 @@ class Deriver:
         )
 
 
+class NoDeriver(Deriver):
+    """Derives nothing: the record is only read here, and another process derives its jobs."""
+
+    def catch_up(self) -> None:
+        """Leave the newest jobs to the process that derives them."""
+
+    def derive_some(self) -> bool:
+        """Tell that nothing waits for this process."""
+        return False
+
+    def derive_runs_through(self, _job_id: int) -> None:
+        """Leave the runs to the process that derives them."""
+
+    def rederive(self, _job_ids: Sequence[int]) -> None:
+        """Leave the jobs whose metrics have changed to the process that derives them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Jobs that are derived together: the next ones after the job `after`."""

@@ -6,6 +6,7 @@ Whatever changes something is a form with the token of its session.
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from squash_api.errors import (
     InvalidInputError,
     LastAdminError,
     NotFoundError,
+    OnlyReadsError,
     SquashError,
     UnauthorizedError,
 )
@@ -126,7 +128,9 @@ async def post_logout(request: Request) -> Response:
     session = session_of(request)
     if session is not None:
         require_own_page(request, site, session.session_id, form.get("token"))
-        await run_in_threadpool(site.sessions.end, session)
+        # Where it cannot be ended for good, this browser forgets it.
+        with suppress(OnlyReadsError):
+            await run_in_threadpool(site.sessions.end, session)
     reply = go(request, "/" if site.settings.read == "open" else "/login")
     reply.delete_cookie(session_cookie(site.settings), **cookie_options(site.settings))
     return reply

@@ -31,7 +31,7 @@ from squash_api.routes.parameters import read_parameters
 from squash_api.routes.runs import SPECS, run_path
 from squash_api.schema.artifacts import Artifact, artifacts_of
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
-from squash_api.settings import Settings
+from squash_api.settings import InfluxTarget, Settings
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, previous_run
@@ -79,7 +79,7 @@ def _page(request: Request, job_id: int) -> Response:
     is_now = asked["specs"] == "now"
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-        names = [target.name for target in site.settings.targets]
+        names = [item.name for item in site.delivered_to if isinstance(item, InfluxTarget)]
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
     judge = partial(job_report, definitions=site.definitions, metrics=site.metrics)

@@ -25,7 +25,7 @@ from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
 from squash_api.routes.door import login_link, may_read, session_of
-from squash_api.routes.health import delivery_health
+from squash_api.routes.health import Reading, delivery_health, reading_of
 from squash_api.routes.replies import REQUEST_ID
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
@@ -64,12 +64,21 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         "release": version("squash-api"),
         "is_reader": is_reader,
         "delivery": delivery_health(site) if is_reader else (),
+        "reading": _reading(site) if is_reader else None,
         "alert_counts": _alert_counts(site) if is_reader else None,
         "trouble": trouble,
         "trouble_runbook": runbook_of_record(trouble),
     }
     text = made.render(around | values)
     return Response(text, status_code=status_code, media_type="text/html; charset=utf-8")
+
+
+def _reading(site: Site) -> Reading | None:
+    """Return how a service is that only reads; None if it writes, or its record is unavailable."""
+    try:
+        return reading_of(site)
+    except RecordUnavailableError:
+        return None
 
 
 def _alert_counts(site: Site) -> Counts | None:

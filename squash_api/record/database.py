@@ -22,10 +22,17 @@ from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
-from squash_api.record.engines.postgresql import ENCODED, TRANSACTION, News
+from squash_api.record.engines.postgresql import ENCODED, TRANSACTION, News, Replication
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
 from squash_api.record.tables import state, triggers_of
-from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
+from squash_api.record.versions import (
+    VERSION,
+    Tables,
+    are_current,
+    make_tables,
+    tables_of,
+    upgrade,
+)
 
 MOVED_TO = "moved_to"
 """In `state`, where a record is now that was moved out of a database that is not a file."""
@@ -83,6 +90,9 @@ class _EngineModule(Protocol):
     def advice(self, engine: Engine, /) -> str | None:
         """Say why a record should not be where it is, or None."""
 
+    def replication(self, engine: Engine, /) -> Replication | None:
+        """Return how a replica follows; None if the database is none."""
+
     def why(self, engine: Engine, error: str, /) -> tuple[str, str]:
         """Say why the record cannot be opened, from what the database says.
 
@@ -126,6 +136,11 @@ def make_database(url: str) -> bool:
         is_new = not _is_record(engine)
         if is_new and inspect(engine).get_table_names():
             raise _other_database(url)
+        if is_new and kind.replication(engine) is not None:
+            raise SettingsError(
+                f"SQUASH_DATABASE_URL: {place_of(url)} is a replica, and there is no record on it "
+                "yet: start the service on its primary first"
+            )
         if is_new:
             is_new = _make_tables(engine)
         else:
@@ -141,10 +156,11 @@ def _other_database(url: str) -> SettingsError:
     )
 
 
-def open_database(url: str, *, is_checked: bool = False) -> Engine:
+def open_database(url: str, *, is_checked: bool = False, only_reads: bool = False) -> Engine:
     """Open the record, and migrate its tables.
 
-    With `is_checked`, look for damage first, for about a second.
+    With `is_checked`, look for damage first, for about a second. A record that is a replica, or
+    that this process `only_reads`, is not migrated: it must have the tables of this release.
 
     Raises
     ------
@@ -167,8 +183,33 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
                 _log.warning(advice, place=place_of(url), runbook="record-unsafe")
-        _migrate(engine)
+        if only_reads or kind.replication(engine) is not None:
+            require_tables(engine)
+        else:
+            _migrate(engine)
     return engine
+
+
+def replication_of(engine: Engine) -> Replication | None:
+    """Return how a replica follows the record that it is a copy of; None if it is none."""
+    return _kind_of(engine.url).replication(engine)
+
+
+def require_tables(engine: Engine) -> None:
+    """Raise `SettingsError` unless a record that is only read has the tables of this release."""
+    place = place_of(_full(engine))
+    with engine.connect() as connection:
+        if are_current(connection, place):
+            return
+        found = tables_of(connection)
+    if found is None or found.present < VERSION:
+        there = "none" if found is None else f"version {found.present}"
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the record at {place} is of an earlier release, and this "
+            f"service only reads it: its tables are of {there}, and this release needs {VERSION}. "
+            "Upgrade the service that writes first; or run the earlier release here meanwhile",
+            runbook="only_reads",
+        )
 
 
 @contextmanager

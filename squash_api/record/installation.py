@@ -62,6 +62,8 @@ _DERIVED = {"job_run", "package_set", "measurement", "tag_set", "job_context", "
 _DERIVED_THROUGH = ("derived_through", "runs_through")
 _INSTALLATION = "installation"
 _LOST = "lost_ids"
+# More than a primary stores while a replica lags that is worth promoting.
+_SKIPPED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,19 @@ def claim(record: Record) -> None:
     """
     if record.file is not None:
         record.file.keep(record.write(partial(_claim, record.file.path)))
+
+
+def skip_ids(record: Record) -> None:
+    """Let the ids of a replica that was promoted go on above those that its primary may have given.
+
+    What the primary stored last, and answered, may not have reached the replica.
+    """
+
+    def work(connection: Connection) -> None:
+        above = {name: last + _SKIPPED for name, last in last_ids(connection).items()}
+        raise_ids(connection, above)
+
+    record.write(work)
 
 
 def problem_with_mark(connection: Connection, path: Path) -> str | None:

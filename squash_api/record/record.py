@@ -21,15 +21,17 @@ import sqlalchemy
 import structlog
 from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import (
-    DataError,
     DBAPIError,
-    IntegrityError,
-    ProgrammingError,
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from squash_api.errors import RecordUnavailableError, runbook_of_record
+from squash_api.errors import (
+    OnlyReadsError,
+    RecordUnavailableError,
+    SettingsError,
+    sentence,
+)
 from squash_api.logs import Seldom, words_of
 from squash_api.record.database import (
     PATIENCE_S,
@@ -37,8 +39,24 @@ from squash_api.record.database import (
     file_of,
     news_of,
     open_database,
+    replication_of,
+    require_tables,
     transact,
     writing,
+)
+from squash_api.record.engines.postgresql import Replication
+from squash_api.record.faults import (
+    DAMAGED,
+    LOCKED,
+    NOT_WRITTEN,
+    TransactionLostError,
+    faults_as_unavailable,
+    is_fault,
+    is_locked,
+    log_failure,
+    lost,
+    reason_of,
+    unavailable,
 )
 from squash_api.record.jobs import newest_received_ns
 from squash_api.record.tables import state
@@ -49,53 +67,6 @@ Connection = sqlalchemy.Connection
 MAX_GROUP = 256
 """Most pieces of work in one transaction, and so the most that a failed commit affects."""
 
-_NOT_WRITTEN = "The record cannot be written at the moment"
-_LOCKED = "The record is locked by another process"
-DAMAGED = "The record is damaged"
-# What we say when the database or the operating system says this.
-_REASONS = {
-    "disk is full": "The disk of the record is full",
-    "No space left on device": "The disk of the record is full",
-    "is locked": _LOCKED,
-    "readonly database": "The disk or the file of the record can only be read",
-    "Read-only file system": "The disk or the file of the record can only be read",
-    "disk image is malformed": DAMAGED,
-    "file is not a database": DAMAGED,
-    "unable to open database file": "The files of the record cannot be opened",
-    "Too many open files": "The files of the record cannot be opened",
-    "disk I/O error": "The disk of the record fails",
-    # PostgreSQL's.
-    "lock timeout": _LOCKED,
-    **dict.fromkeys(
-        ("read-only transaction", "during recovery", "recovery is in progress"),
-        "The database of the record can only be read",
-    ),
-    **dict.fromkeys(
-        ("authentication failed", "no pg_hba.conf entry"),
-        "The database of the record refuses the user or the password",
-    ),
-    "invalid page": DAMAGED,
-    "could not read block": DAMAGED,
-    "too many clients": "The database of the record takes no more connections",
-    "connection slots": "The database of the record takes no more connections",
-    **dict.fromkeys(
-        (
-            "onnection refused",
-            "onnection timeout",
-            "resolve host",
-            "server closed the connection",
-            "terminating connection",
-            "connection is closed",
-            "connection failed",
-            "connection is lost",
-            "system is starting up",
-            "system is shutting down",
-        ),
-        "The database of the record cannot be reached",
-    ),
-}
-# PostgreSQL's codes for a table, or a right to it, that somebody has taken away.
-_TAKEN_AWAY = {"42501", "42P01"}
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
 _PROBE = "probe"
@@ -143,10 +114,15 @@ class Record:
 
     Reading and writing raise `RecordUnavailableError` if the database fails, or all connections are
     busy for too long. For another process that writes, writing waits a few seconds, or `patience_s`
-    if that is longer.
+    if that is longer. With `only_reads`, which is what to tell those who write, it is only read.
     """
 
-    def __init__(self, engine: Engine, *, patience_s: float = 0.0) -> None:
+    def __init__(
+        self, engine: Engine, *, patience_s: float = 0.0, only_reads: str | None = None
+    ) -> None:
+        self.only_reads = only_reads
+        """Why this is only read, as a sentence for those who write; None if it can be written."""
+
         self._engine = engine
         self._writing = writing(engine, patience_s=patience_s)
         self._by_statement = by_statement(engine)
@@ -174,9 +150,49 @@ class Record:
         self._writer.start()
 
     @classmethod
-    def open(cls, url: str, *, is_checked: bool = False, patience_s: float = PATIENCE_S) -> Self:
-        """Open the record at an SQLAlchemy URL, as `open_database` does."""
-        return cls(open_database(url, is_checked=is_checked), patience_s=patience_s)
+    def open(
+        cls,
+        url: str,
+        *,
+        is_checked: bool = False,
+        patience_s: float = PATIENCE_S,
+        is_read_only: bool = False,
+        write_url: str | None = None,
+    ) -> Self:
+        """Open the record at an SQLAlchemy URL, as `open_database` does.
+
+        It is only read if it is a replica, or `is_read_only`; `write_url` is where to write then.
+        """
+        engine = open_database(url, is_checked=is_checked, only_reads=is_read_only)
+        only_reads = None
+        if is_read_only or replication_of(engine) is not None:
+            why = "SQUASH_READ_ONLY is on" if is_read_only else "its record is a replica"
+            place = write_url or "the service of the primary (SQUASH_WRITE_URL does not name it)"
+            only_reads = f"This service only reads: {why}. Write to {place}."
+        return cls(engine, patience_s=patience_s, only_reads=only_reads)
+
+    def replication(self) -> Replication | None:
+        """Return how a replica follows the record that it is a copy of; None if it is none.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If the database cannot be asked, or the tables are no longer those of this release.
+        """
+        try:
+            if self.only_reads is not None:
+                require_tables(self._engine)
+            return replication_of(self._engine)
+        except SettingsError as error:
+            raise RecordUnavailableError(sentence(error.message), reason=error.message) from None
+        except (DBAPIError, PoolTimeoutError) as error:
+            reason = reason_of(error)
+            raise RecordUnavailableError(f"{reason}. Try again.", reason=reason) from error
+
+    def require_written_here(self) -> None:
+        """Raise `OnlyReadsError` if this is only read."""
+        if self.only_reads is not None:
+            raise OnlyReadsError(self.only_reads, reason=self.only_reads.rstrip("."))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -186,8 +202,8 @@ class Record:
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             self._look_at(error)
-            found = _reason(error)
-            reason = None if found == _NOT_WRITTEN else found
+            found = reason_of(error)
+            reason = None if found == NOT_WRITTEN else found
             message = f"{reason or 'The record cannot be read at the moment'}. Try again."
             raise RecordUnavailableError(message, reason=reason) from error
 
@@ -198,7 +214,7 @@ class Record:
         """
         blocked: Future[_Result] = Future()
         self._put(_Waiting(None, work, blocked))
-        with _faults_as_unavailable(self._seldom):
+        with faults_as_unavailable(self._seldom):
             return blocked.result()
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
@@ -206,7 +222,7 @@ class Record:
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, awaited, loop))
-        with _faults_as_unavailable(self._seldom):
+        with faults_as_unavailable(self._seldom):
             return await awaited
 
     @contextmanager
@@ -230,7 +246,7 @@ class Record:
         trouble = self.trouble
         if trouble is None and time.monotonic() - self._written < _FRESH_S:
             return
-        if trouble is not None and trouble in {_LOCKED, self._damage}:
+        if trouble is not None and trouble in {LOCKED, self._damage}:
             # It takes long, or is of no use; the writer itself looks once a second.
             raise RecordUnavailableError(f"{trouble}. Try again.", reason=trouble)
         self.write(partial(_write_probe, _PROBE_BYTES if trouble else 0))
@@ -268,13 +284,14 @@ class Record:
                 self._closed = True
                 self._queue.put(None)
         self._writer.join()
-        if self.file is not None and self._damage is None:
+        if self.file is not None and self._damage is None and self.only_reads is None:
             self.file.complete(self._engine)
         self._engine.dispose()
         if self.file is not None:
             self.file.close()
 
     def _put(self, waiting: "_Waiting") -> None:
+        self.require_written_here()
         with self._closing:
             if self._closed:
                 raise RecordUnavailableError("The service is stopping; send this again.")
@@ -311,8 +328,8 @@ class Record:
         elif self._has_failed:
             probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
             (outcome,) = self._commit([probe])
-            self._has_failed = _is_fault(outcome)
-            self.trouble = _reason(outcome) if self._has_failed else None
+            self._has_failed = is_fault(outcome)
+            self.trouble = reason_of(outcome) if self._has_failed else None
 
     @property
     def is_damaged(self) -> bool:
@@ -327,7 +344,7 @@ class Record:
             _log.error(said, error=words, runbook="record-damaged")
 
     def _look_at(self, error: Exception) -> None:
-        if _reason(error) == DAMAGED:
+        if reason_of(error) == DAMAGED:
             self.note_damage(words_of(error))
 
     def _is_lost(self) -> bool:
@@ -344,20 +361,20 @@ class Record:
         """Return an outcome or an exception for each of the group."""
         if self._is_lost():
             self.trouble = self._damage
-            return [_unavailable(RecordUnavailableError("", reason=self._damage)) for _ in group]
+            return [unavailable(RecordUnavailableError("", reason=self._damage)) for _ in group]
         outcomes = self._commit_works(group)
         if self.file is not None:
             # Before anybody is answered.
             self._lose(self.file.note(self._ids))
-        faults = [outcome for outcome in outcomes if _is_fault(outcome)]
+        faults = [outcome for outcome in outcomes if is_fault(outcome)]
         if faults:
             self._has_failed = True
-            self.trouble = _reason(faults[0])
+            self.trouble = reason_of(faults[0])
             self._look_at(faults[0])
         elif self._damage is not None:
             # What has been written is perhaps in a file without a name.
             self.trouble = self._damage
-            return [_lost(self._damage) for _ in group]
+            return [lost(self._damage) for _ in group]
         else:
             self._written = time.monotonic()
             # A few bytes may be written where a job cannot.
@@ -380,9 +397,9 @@ class Record:
                 outcomes.update(zip(places, usual, strict=True))
                 self._ids |= work.last_ids(usual)
         left = [index for index in range(len(group)) if index not in outcomes]
-        locked = next((item for item in outcomes.values() if _is_locked(item)), None)
+        locked = next((item for item in outcomes.values() if is_locked(item)), None)
         if left and locked is not None:
-            outcomes.update((index, _unavailable(locked)) for index in left)
+            outcomes.update((index, unavailable(locked)) for index in left)
         elif left:
             others = self._commit_whole([group[index] for index in left])
             outcomes.update(zip(left, others, strict=True))
@@ -402,9 +419,9 @@ class Record:
             )
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
-            _log_failure(self._seldom, _log.warning, "the short way failed", error, work=len(items))
+            log_failure(self._seldom, _log.warning, "the short way failed", error, work=len(items))
             # The whole way would wait as long again.
-            return [_unavailable(error) for _ in items] if _is_locked(error) else None
+            return [unavailable(error) for _ in items] if is_locked(error) else None
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
@@ -413,8 +430,8 @@ class Record:
             _log.error("done, outcome unknown", error=words_of(error), work=len(group))
             return [RecordUnavailableError(error.message) for _ in group]
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
-            _log_failure(self._seldom, _log.error, "commit failed", error, work=len(group))
-            return [_unavailable(error) for _ in group]
+            log_failure(self._seldom, _log.error, "commit failed", error, work=len(group))
+            return [unavailable(error) for _ in group]
         self._ids |= ids
         return outcomes
 
@@ -423,51 +440,6 @@ class Record:
     ) -> tuple[list[Any], dict[str, int]]:
         outcomes = _work_through(connection, group)
         return outcomes, {} if self.file is None else self.file.last_ids(connection)
-
-
-def _is_fault(outcome: Any) -> bool:
-    """Tell whether the database failed, rather than the work."""
-    if isinstance(outcome, IntegrityError | ProgrammingError | DataError):
-        return getattr(outcome.orig, "sqlstate", None) in _TAKEN_AWAY
-    return isinstance(outcome, RecordUnavailableError | DBAPIError | PoolTimeoutError)
-
-
-def _is_locked(outcome: Any) -> bool:
-    return _is_fault(outcome) and _reason(outcome) == _LOCKED
-
-
-def _log_failure(
-    seldom: Seldom, log: Callable[..., None], event: str, error: Exception, **facts: Any
-) -> None:
-    """Log a failure: one of the disk or the database in a few words, one of our code whole.
-
-    One of the database that lasts is logged seldom: each request that fails for it has a line.
-    """
-    if not _is_fault(error):
-        is_known = isinstance(error, _TransactionLostError)
-        log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
-        return
-    reason = _reason(error)
-    if seldom.is_due(f"{event}: {reason}"):
-        runbook = runbook_of_record(reason)
-        log(event, error=words_of(error), reason=reason, runbook=runbook, **facts)
-
-
-def _unavailable(error: Exception) -> RecordUnavailableError:
-    """Say what the caller of a write can know of a fault of the database."""
-    reason = _reason(error)
-    return RecordUnavailableError(f"{reason}; nothing was stored. Try again.", reason=reason)
-
-
-def _lost(reason: str | None) -> RecordUnavailableError:
-    message = f"{reason}; it is not known whether this was stored. Try again."
-    return RecordUnavailableError(message, reason=reason)
-
-
-def _reason(error: object) -> str:
-    known: str | None = getattr(error, "reason", None)
-    text = str(getattr(error, "orig", None) or error)
-    return known or next((why for words, why in _REASONS.items() if words in text), _NOT_WRITTEN)
 
 
 def _write_probe(size: int, connection: Connection) -> None:
@@ -494,10 +466,6 @@ class _Waiting:
     item: Any
     future: "Future[Any] | asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop | None = None
-
-
-class _TransactionLostError(Exception):
-    """The database has ended the transaction itself, as SQLite does when the disk is full."""
 
 
 def _work_through(connection: Connection, group: list[_Waiting]) -> list[Any]:
@@ -528,7 +496,7 @@ def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | E
 
     Raises
     ------
-    _TransactionLostError
+    TransactionLostError
         If there is nothing left to undo, because the whole transaction is gone.
     """
     savepoint = connection.begin_nested()
@@ -540,7 +508,7 @@ def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | E
             savepoint.rollback()
         except SQLAlchemyError:
             # Without the parameters of the statement, which are what somebody has sent.
-            raise _TransactionLostError(str(getattr(error, "orig", None) or error)) from error
+            raise TransactionLostError(str(getattr(error, "orig", None) or error)) from error
         return error
     return result
 
@@ -567,15 +535,3 @@ def _resolve(pairs: "list[tuple[Future[Any] | asyncio.Future[Any], Any]]") -> No
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-@contextmanager
-def _faults_as_unavailable(seldom: Seldom) -> Iterator[None]:
-    """Replace faults of the database, such as a full disk, but not those of the work."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeoutError) as error:
-        if not _is_fault(error):
-            raise
-        _log_failure(seldom, _log.error, "write failed", error)
-        raise _unavailable(error) from error

@@ -77,7 +77,7 @@ _ACK = body_of(
         "severity",
         "note",
     ),
-    {"severity": "CRITICAL", "note": "I look at the flats", "until": "2027-01-31"},
+    {"severity": "CRITICAL", "note": "I look at the flats", "until": "8h"},
 )
 _RESOLVE = body_of(
     object_schema({"note": {"type": ["string", "null"], "description": "Why."}}),
@@ -105,7 +105,7 @@ _SILENCE = body_of(
     {
         "metric": "validate_drp.PA1",
         "tags": {"filter": "r"},
-        "until": "2027-01-31",
+        "until": "14d",
         "why": "the shutter is being replaced",
     },
 )

@@ -227,6 +227,7 @@ _SIMPLE_PROPERTIES: dict[str, Any] = {
             "stretch": 3,
         },
         form=object_schema(_SIMPLE_PROPERTIES),
+        form_example={"metric": "PA2", "description": "Outlier cut", "units": "mmag"},
     ),
 )
 def post_metric_with_limits(

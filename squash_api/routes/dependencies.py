@@ -427,12 +427,16 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 
 def body_of(
-    schema: dict[str, Any], example: Any, *, form: dict[str, Any] | None = None
+    schema: dict[str, Any],
+    example: Any,
+    *,
+    form: dict[str, Any] | None = None,
+    form_example: Any = None,
 ) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a JSON body, or the schema of a `form` instead."""
+    """Return what the OpenAPI document says of a JSON body, or of a `form` instead."""
     content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
     if form is not None:
-        content[FORM] = {"schema": form}
+        content[FORM] = {"schema": form, "example": form_example}
     return {"requestBody": {"required": True, "content": content}}
 
 

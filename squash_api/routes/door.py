@@ -33,6 +33,9 @@ _OPEN = frozenset(
     {LOGIN, "/logout", "/auth", "/register", "/healthz", READY, "/brokers", "/topics"}
 )
 _CLUSTERS = "/v3/clusters"
+# Of a service that only reads: where that is not all there is, nothing else is answered.
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOGGING_IN = frozenset({LOGIN, "/logout", "/auth"})
 # No parameter of a page is longer.
 _LONGEST_ADDRESS = 1000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
@@ -44,6 +47,7 @@ _TWO_SLASHES = re.compile(r"(?:/\.{1,2})*//")
 class Door:
     """Finds out whose session a request belongs to, and keeps out who may not read.
 
+    Where the record is only read, nobody may write, but log in.
     It needs paths as `NormalizingMiddleware` makes them.
     """
 
@@ -64,6 +68,8 @@ class Door:
             return
         request = Request(scope, receive)
         try:
+            if scope["method"] not in _READING and scope["path"] not in _LOGGING_IN:
+                self._site.record.require_written_here()
             refusal = await self._look(request)
         except SquashError as error:
             refusal = await failure_reply(request, error)

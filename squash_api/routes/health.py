@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.delivery.outlet import LEASE_NS
 from squash_api.errors import (
+    OnlyReadsError,
     RecordUnavailableError,
     help_link,
     runbook_path,
@@ -23,8 +24,10 @@ from squash_api.record.deliveries import (
     TargetRow,
     get_target,
     is_lease_over,
+    servers,
     undeleted_jobs,
 )
+from squash_api.record.engines.postgresql import Replication
 from squash_api.record.jobs import last_job_id
 from squash_api.record.webhooks import WEBHOOK, receivers_health, troubled_receivers
 from squash_api.record.webhooks import Health as ReceiverHealth
@@ -55,9 +58,12 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     The status is 503 only if the record is unavailable. While an InfluxDB is down, jobs are still
     accepted and stored, so the status stays 200; the body says `degraded`, since when, and why.
     With `SQUASH_READ=users`, only users are told which dependency, since when, and why.
+    A service that only reads says `read-only`, where to write, and how old its record is.
     """
     is_reader = may_read(request)
     try:
+        if site.record.only_reads is not None:
+            return _only_reads(site, is_reader=is_reader)
         site.record.require_writable()
         found, receivers = _backlogs(site), _receivers(site)
     except RecordUnavailableError as error:
@@ -69,12 +75,69 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     }
     if is_reader:
         url = site.settings.url
-        shown["targets"] = {item.target: _target_state(item, url) for item in found}
+        known = _servers(site)
+        shown["targets"] = {
+            item.target: {**_target_state(item, url), **known.get(item.target, {})}
+            for item in found
+        }
         if receivers:
             shown["receivers"] = {_name_of(item): _receiver_state(item, url) for item in receivers}
         if site.settings.keep is not None:
             shown["retention"] = _retention(site, site.settings.keep)
     return json_reply(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is to be known of a service that only reads: why, and where to write, if it knows.
+
+    `replica` is how its record follows; None if it is not a replica.
+    """
+
+    why: str
+    write_url: str | None
+    replica: Replication | None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it is a replica that nothing reaches."""
+        return self.replica is not None and not self.replica.is_linked
+
+
+def reading_of(site: Site) -> Reading | None:
+    """Return what is to be known of a service that only reads; None if it writes.
+
+    Raises
+    ------
+    RecordUnavailableError
+        If its record cannot be read, or has tables of another release.
+    """
+    why = site.record.only_reads
+    if why is None:
+        return None
+    return Reading(why, site.settings.write_url, site.record.replication())
+
+
+def _only_reads(site: Site, *, is_reader: bool) -> Response:
+    """Reply how a service is that only reads."""
+    found = reading_of(site)
+    assert found is not None  # noqa: S101 - for mypy
+    with site.reader.view() as view:
+        last = view.ask(last_job_id)
+    record: dict[str, Any] = {"status": "read-only"}
+    if is_reader:
+        record |= {"reason": found.why.rstrip("."), "write_url": found.write_url, "last_job": last}
+    if is_reader and found.replica is not None:
+        as_of_ns = found.replica.as_of_ns
+        as_of = None if as_of_ns is None else datetime.fromtimestamp(as_of_ns // 10**9, UTC)
+        record |= {
+            "is_linked": found.replica.is_linked,
+            "as_of": None if as_of is None else as_of.isoformat(),
+            "lag_s": None if found.replica.lag_s is None else round(found.replica.lag_s, 3),
+        }
+        if found.is_cut_off:
+            record["runbook"] = f"{site.settings.url}{runbook_path(OnlyReadsError.code)}"
+    return json_reply({"status": "read-only", "record": record})
 
 
 def _down(error: RecordUnavailableError, site: Site, *, is_reader: bool) -> Response:
@@ -132,6 +195,9 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
 
     None if the record is unavailable.
     """
+    if site.record.only_reads is not None:
+        # What it has of delivery is old, and another's.
+        return []
     try:
         with site.reader.view() as view:
             targets = [*health_of(view.ask, site.settings.outlets)]
@@ -206,8 +272,14 @@ def _retention(site: Site, keep: str) -> dict[str, Any]:
 
 
 def _backlogs(site: Site) -> list[Backlog]:
-    names = [target.name for target in site.settings.outlets]
+    names = [target.name for target in site.delivered_to]
     return look(site.reader, names, site.figures, now_ns=time.time_ns())
+
+
+def _servers(site: Site) -> dict[str, dict[str, Any]]:
+    """Return which server each InfluxDB was when it last answered, and what it lacks."""
+    with site.reader.view() as view:
+        return view.ask(servers)
 
 
 def _target_state(item: Backlog, url: str) -> dict[str, Any]:

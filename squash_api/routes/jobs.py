@@ -44,6 +44,7 @@ from squash_api.routes.scopes import require_scope
 from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
+from squash_api.settings import InfluxTarget
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 from squash_api.wires import simple_job
@@ -110,6 +111,14 @@ _JOB_DOCUMENTATION = {
             },
             "name",
         ),
+        form_example={
+            "name": "nightly",
+            "build": "42",
+            "runtime": "2026-11-27T03:12:00Z",
+            "url": "https://ci.example.org/nightly/42",
+            "status": "0",
+            "measurements": '[{"metric": "PA1", "value": 9.5}]',
+        },
     ),
 }
 
@@ -395,7 +404,7 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     """
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-        names = [target.name for target in site.settings.targets]
+        names = [item.name for item in site.delivered_to if isinstance(item, InfluxTarget)]
         deliveries = view.ask(job_deliveries, row, targets=names)
     site.metrics.refresh()
     schema = site.metrics.schema

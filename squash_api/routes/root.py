@@ -15,6 +15,8 @@ from squash_api.schema.names import split_metric_name
 router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
 ENDPOINTS = (
+    "alert",
+    "alerts",
     "auth",
     "code_changes",
     "datasets",
@@ -29,8 +31,11 @@ ENDPOINTS = (
     "register",
     "report",
     "runs",
+    "silence",
+    "silences",
     "spec",
     "specs",
+    "standings",
     "stats",
     "status",
     "user",

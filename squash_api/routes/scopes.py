@@ -70,6 +70,10 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /spec/{name}",
         "GET /runs",
         "GET /runs/{pipeline:text}/{run_id:text}",
+        "GET /notebooks",
+        "GET /notebook/{job_id}",
+        "GET /notebook/{job_id}/html",
+        "GET /notebook/{job_id}/ipynb",
         "GET /jenkins/{ci_id:text}",
         "GET /code_changes/{ci_id:text}",
         "GET /report",
@@ -128,26 +132,48 @@ OWN_SCOPE = frozenset(
 
 _SCOPE_BY_PATH = {route.replace(":text}", "}"): scope for route, scope in SCOPE_OF.items()}
 
-SCHEMES: Mapping[str, Mapping[str, str]] = {
-    "token": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "`Authorization: Bearer <access_token>` from `POST /auth`; or `JWT`.",
-    },
-    "key": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "sq_<id>_<secret>",
-        "description": "`Authorization: Bearer sq_...`, an API key with the scope that is named.",
-    },
-    "password": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "Name and password; an API key counts as the password of its owner.",
-    },
-}
-"""What requests are sent with, for the OpenAPI document."""
+# Posts that come by the thousand go past the door, which knows sessions.
+_WITHOUT_SESSION = frozenset({"POST /job", "POST /topics/{topic}"})
+
+
+def schemes(cookie: str) -> dict[str, dict[str, str]]:
+    """Describe what requests are sent with, for the OpenAPI document; `cookie` is a session's."""
+    return {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "`Authorization: Bearer <access_token>` from `POST /auth`; or `JWT`.",
+        },
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "sq_<id>_<secret>",
+            "description": (
+                "`Authorization: Bearer sq_...`, an API key with the scope that is named."
+            ),
+        },
+        "password": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "Name and password; an API key counts as the password of its owner.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": cookie,
+            "description": "The cookie of a browser that has logged in on `/login`.",
+        },
+        "form": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-CSRF-Token",
+            "description": (
+                "With the cookie, for what changes something: the field `token` of a form on a "
+                "page of the same session."
+            ),
+        },
+    }
 
 
 def security_of(method: str, path: str, *, is_required: bool) -> list[dict[str, list[str]]]:
@@ -155,10 +181,13 @@ def security_of(method: str, path: str, *, is_required: bool) -> list[dict[str, 
 
     If it is not required, it may be sent with nothing too.
     """
-    scope = _SCOPE_BY_PATH.get(f"{method.upper()} {path}")
+    route = f"{method.upper()} {path}"
+    scope = _SCOPE_BY_PATH.get(route)
     if scope is None:
         return []
     ways: list[dict[str, list[str]]] = [{"token": []}, {"key": [scope]}, {"password": []}]
+    if route not in _WITHOUT_SESSION:
+        ways.append({"session": []} if method == "get" else {"session": [], "form": []})
     return ways if is_required else [{}, *ways]
 
 

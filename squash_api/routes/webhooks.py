@@ -58,7 +58,7 @@ _BODY = body_of(
 )
 _RETRY_BODY = body_of(
     object_schema({"delivery": {"type": ["integer", "null"], "description": "Only this one."}}),
-    {"delivery": 12},
+    {"delivery": 1},
 )
 _KEYS = ("name", "url", "events", "filters")
 _CHANGE_ERRORS = errors_of(400, 401, 403, 404, 413, 415, 422)

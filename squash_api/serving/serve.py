@@ -67,18 +67,37 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
     if problem is not None:
         _log.warning(problem, runbook=SettingsError.code)
     server = _make_server(settings, may_withdraw=may_withdraw)
+    while True:
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            # It has shut down; uvicorn raises the signal again after that.
+            return
+        if not server.started:
+            sys.exit(3)
+        if not server.is_promoted:
+            return
+        server = _make_promoted(settings, may_withdraw=may_withdraw)
+
+
+def _make_promoted(settings: Settings, *, may_withdraw: bool) -> "_Server":
+    """Make a service that writes of one that only read; if that fails, it goes on reading."""
     try:
-        server.run()
-    except KeyboardInterrupt:
-        # It has shut down; uvicorn raises the signal again after that.
-        return
-    if not server.started:
-        sys.exit(3)
+        return _make_server(settings, may_withdraw=may_withdraw, was_replica=True)
+    except SettingsError as error:
+        _log.error(
+            "the service goes on reading, although its record could be written: correct this, and "
+            "start it again",
+            reason=error.message,
+            runbook=error.runbook,
+        )
+        reading = settings.model_copy(update={"read_only": "on"})
+        return _make_server(reading, may_withdraw=False)
 
 
-def _make_server(settings: Settings, *, may_withdraw: bool) -> "_Server":
+def _make_server(settings: Settings, *, may_withdraw: bool, was_replica: bool = False) -> "_Server":
     """Open the site and make what serves it."""
-    app = create_app(settings, may_withdraw=may_withdraw)
+    app = create_app(settings, may_withdraw=may_withdraw, was_replica=was_replica)
     site: Site = app.state.site
     figures = site.figures
     connections = Connections(
@@ -161,6 +180,15 @@ class _Server(uvicorn.Server):
         self._connections = connections
         self._readers = readers
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether its record was a replica, and is not any more: it must start again to write."""
+        return self._site.promoted.is_set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop; several times a second."""
+        return await super().on_tick(counter) or self.is_promoted
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""

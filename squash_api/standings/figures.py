@@ -3,16 +3,22 @@
 Whatever is in the points comes from what `/prometheus` shows.
 """
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from contextlib import suppress
+from functools import partial
+from math import isfinite, nan
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from squash_api.errors import RecordUnavailableError
 from squash_api.ingest.ingest import Ingested
 from squash_api.record.deliveries import Backlog
+from squash_api.record.record import Record
 from squash_api.record.webhooks import Health
 from squash_api.schema import watch as names
 
@@ -237,3 +243,48 @@ def _fields_of_request(said: Mapping[str, str]) -> Sequence[str]:
         return ()
     is_job = said["method"] == "POST" and said["route"] == "/job" and status != _LOGS_IN_AGAIN
     return (names.REFUSED, names.REFUSED_JOBS) if is_job else (names.REFUSED,)
+
+
+def observe_record(figures: Figures, record: Record) -> None:
+    """Let the figures have how a record is."""
+    figures.observe(
+        "squash_record_up",
+        "1 unless the record cannot be written.",
+        lambda: 0.0 if record.trouble else 1.0,
+    )
+    figures.observe(
+        "squash_record_connections",
+        "Connections to the record's database in use.",
+        lambda: record.pool()[0],
+    )
+    figures.observe(
+        "squash_record_most_connections",
+        "Most connections to the record's database.",
+        lambda: record.pool()[1],
+    )
+    if record.only_reads is not None:
+        figures.observe(
+            "squash_replica_lag_seconds",
+            "How old the replica is that is read; not a number if that is unknown.",
+            partial(_lag_s, record),
+        )
+    if record.file is not None:
+        figures.observe(
+            "squash_record_disk_free_bytes",
+            "Free space on the disk of the record.",
+            partial(_free_bytes, record.file.path.parent),
+        )
+
+
+def _lag_s(record: Record) -> float:
+    with suppress(RecordUnavailableError):
+        found = record.replication()
+        return nan if found is None or found.lag_s is None else found.lag_s
+    return nan
+
+
+def _free_bytes(folder: Path) -> float:
+    """Return the free space of a disk for this user; not a number if the system does not tell."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return nan

@@ -1,8 +1,7 @@
 """The real service and Kafka: what is killed in the middle of sending is sent by the next one."""
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from tests.support.builders import make_body, measured
 from tests.support.mock_kafka import PRODUCE, MockKafka
 from tests.support.service import Deliverer, Service
+from tests.support.site import wait_for
 
 pytestmark = pytest.mark.sqlite
 
@@ -24,13 +24,6 @@ def brokers() -> Iterator[MockKafka]:
     with MockKafka() as kafka:
         kafka.create("squash.jobs", partitions=3)
         yield kafka
-
-
-def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
-    gives_up = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < gives_up
-        time.sleep(0.05)
 
 
 def ready(service: Service) -> dict[str, Any]:
@@ -64,7 +57,6 @@ def test_kills_in_the_middle_of_sending_lose_nothing_and_keep_the_order(
         tmp_path,
         SQUASH_KAFKA_BROKERS=brokers.address,
         SQUASH_KAFKA_SEND="jobs",
-        SQUASH_READERS="0",
         SQUASH_DELIVER="off",
     )
     with service:
@@ -76,7 +68,7 @@ def test_kills_in_the_middle_of_sending_lose_nothing_and_keep_the_order(
             expire_lease(service)
         post_jobs(service, range(JOBS // 2, JOBS))
         deliverer.start()
-        wait_until(lambda: ready(service)["kafka"]["waiting"] == 0)
+        wait_for(lambda: ready(service)["kafka"]["waiting"] == 0)
         deliverer.stop()
     found = sent_jobs(brokers)
     assert sorted({job for jobs in found.values() for job in jobs}) == list(range(1, JOBS + 1))
@@ -93,7 +85,7 @@ def kill_while_it_waits(deliverer: Deliverer, brokers: MockKafka) -> None:
     brokers.slow_down(1000)
     with brokers.counting() as count:
         deliverer.start()
-        wait_until(lambda: count(PRODUCE) > 0)
+        wait_for(lambda: count(PRODUCE) > 0)
         deliverer.kill()
     brokers.slow_down(0)
 

@@ -158,6 +158,39 @@ class PostgreSQL(Server):
         return ["setpriv", *ids, *command]
 
 
+class Replica(PostgreSQL):
+    """A streaming replica of a server, made as docs/facilities.md says."""
+
+    def __init__(self, primary: PostgreSQL, **options: str) -> None:
+        super().__init__(**options)
+        self._primary = primary
+
+    def __enter__(self) -> Self:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, _USER, _USER)
+        source = f"host=127.0.0.1 port={self._primary.port} user={_USER}"
+        self._run(
+            *("pg_basebackup", "--dbname", source, "--pgdata", str(self._data)),
+            *("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"),
+        )
+        Server.__enter__(self)
+        return self
+
+    def promote(self) -> None:
+        """Let it take writes, and follow nobody any more."""
+        with closing(self.connect("postgres")) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def has_all_of(self, primary: PostgreSQL) -> bool:
+        """Tell whether it has what the primary has written until now."""
+        with closing(primary.connect("postgres")) as connection:
+            written = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
+        with closing(self.connect("postgres")) as connection:
+            query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            found = connection.execute(query, written).fetchone()
+        return found is not None and bool(found[0])
+
+
 def _empty(connection: psycopg.Connection[Any]) -> bool:
     tables = {row[0] for row in connection.execute(_TABLES)}
     if tables != {*metadata.tables, "alembic_version"}:

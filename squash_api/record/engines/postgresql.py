@@ -8,6 +8,7 @@ Transactions that read take no lock, and see one state of the record.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, Table, event
@@ -27,6 +28,8 @@ _IDLE_TIMEOUT_MS = 30_000
 _INQUIRY_S = 5.0
 _PAUSE_S = 0.1
 _DRIVER = "postgresql+psycopg"
+# A primary speaks every 30 s, unless it is set up otherwise.
+_SILENCE_S = 60.0
 # Of a session, whatever the server's own are: a commit returns when it is on the disk, as a 202
 # promises, and compiling a query costs more than our queries take.
 _SESSION = f"""
@@ -201,6 +204,35 @@ def advice(engine: Engine, /) -> str | None:
     if off:
         return f"PostgreSQL runs with {' and '.join(off)} off: a crash of its machine loses jobs"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """How a replica follows the record that it is a copy of.
+
+    `is_linked` is whether it is connected to it; `as_of_ns`, in ns since 1970 UTC, is when the
+    replica was last as that is, and `lag_s` how long ago. Both are None if that is unknown.
+    """
+
+    is_linked: bool
+    as_of_ns: int | None
+    lag_s: float | None
+
+
+def replication(engine: Engine, /) -> Replication | None:
+    """Return how a replica follows; None if this is no replica, or not any more."""
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql(_REPLICATION).one()
+    if not row.is_replica:
+        return None
+    # Who is connected to a primary that is silent for longer has lost it, and does not know yet.
+    is_linked = row.has_receiver and (row.heard_s is None or row.heard_s < _SILENCE_S)
+    if is_linked and row.has_all:
+        return Replication(True, time.time_ns(), 0.0)
+    if row.behind_s is None:
+        return Replication(is_linked, None, None)
+    lag_s = max(float(row.behind_s), 0.0)
+    return Replication(is_linked, time.time_ns() - int(lag_s * 1e9), lag_s)
 
 
 def why(_engine: Engine, error: str, /) -> tuple[str, str]:
@@ -404,6 +436,15 @@ def _connect(connection: Any, _record: Any) -> None:
     connection.autocommit = False
 
 
+# `heard_s` only if the user may see it (pg_read_all_stats). A receiver that has no connection ends.
+_REPLICATION = """
+    SELECT pg_is_in_recovery() AS is_replica,
+        pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_last_wal_replay_lsn() AS has_all,
+        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) AS behind_s,
+        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) AS has_receiver,
+        (SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)
+            FROM pg_stat_wal_receiver) AS heard_s
+"""
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1"
 _FUNCTIONS = """
     SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace

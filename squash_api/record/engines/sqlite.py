@@ -121,6 +121,10 @@ def advice(engine: Engine, /) -> str | None:
     return None
 
 
+def replication(_engine: Engine, /) -> None:
+    """Return None: nothing makes copies of a file that follow it."""
+
+
 def why(engine: Engine, error: str, /) -> tuple[str, str]:
     """Say more of why a record cannot be opened than SQLite does; and the runbook's entry."""
     folder = Path(engine.url.database or "").parent
