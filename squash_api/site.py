@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.errors import NotFoundError, OnlyReadsError, SettingsError
+from squash_api.errors import OnlyReadsError, SettingsError
 from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
 from squash_api.record.deliveries import ensure_targets, target_names
 from squash_api.record.installation import claim, skip_ids
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
-    from squash_api.judging.limits import Verdict
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.evidence import Evidence
@@ -480,6 +479,7 @@ class Site:
         """Make an outlet for each target."""
         from squash_api.delivery.background import OUTLETS
         from squash_api.delivery.outlet import Sources
+        from squash_api.standings.job_states import job_verdicts
 
         sources = Sources(
             self.record,
@@ -488,27 +488,14 @@ class Site:
             self.definitions.in_force,
             squash_url=self.settings.url,
             links=self.links,
-            judge=self.verdicts,
+            judge=partial(
+                job_verdicts, self.reader, self.definitions, self.metrics, evidence=self.evidence
+            ),
         )
         return [
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
-
-    def verdicts(self, job_id: int) -> Sequence[Verdict]:
-        """Judge a job by the specifications in force when it was received; none if it is gone."""
-        from squash_api.ingest.stored_job import load_job
-        from squash_api.standings.job_states import job_report
-
-        try:
-            with self.reader.view() as view:
-                row, job = view.ask(load_job, job_id)
-        except NotFoundError:
-            return ()
-        definitions, evidence = self.definitions, self.evidence
-        return job_report(
-            row, job, definitions=definitions, metrics=self.metrics, is_now=False, evidence=evidence
-        )
 
     def raising(self) -> Raising:
         """Make what opens, changes and ends the alerts of the record."""
