@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
+    from squash_api.judging.limits import Verdict
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.evidence import Evidence
@@ -189,9 +190,8 @@ class Site:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
         # Only a server may have a replica: a record in a file is not opened for this.
-        may_only_read = (
-            self.settings.read_only == "on" or file_at(self.settings.database_url) is None
-        )
+        is_server = file_at(self.settings.database_url) is None
+        may_only_read = is_server or self.settings.read_only == "on"
         only_reads = may_only_read and self.record.only_reads is not None
         if self._tags_of == "settings" and not only_reads:
             return schema
@@ -479,7 +479,6 @@ class Site:
         """Make an outlet for each target."""
         from squash_api.delivery.background import OUTLETS
         from squash_api.delivery.outlet import Sources
-        from squash_api.standings.job_states import job_verdicts
 
         sources = Sources(
             self.record,
@@ -488,14 +487,18 @@ class Site:
             self.definitions.in_force,
             squash_url=self.settings.url,
             links=self.links,
-            judge=partial(
-                job_verdicts, self.reader, self.definitions, self.metrics, evidence=self.evidence
-            ),
+            judge=self.verdicts,
         )
         return [
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
+
+    def verdicts(self, job_id: int) -> Sequence[Verdict]:
+        """Judge a job by the specifications in force when it was received; none if it is gone."""
+        from squash_api.standings.job_states import verdicts_on
+
+        return verdicts_on(job_id, self.reader, self.definitions, self.evidence)
 
     def raising(self) -> Raising:
         """Make what opens, changes and ends the alerts of the record."""

@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: InfluxDB, Kapacitor, Grafana and the like.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Grafana, the service.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """

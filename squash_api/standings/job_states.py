@@ -326,6 +326,21 @@ class JobStates:
                 self._known.popitem(last=False)
 
 
+def verdicts_on(
+    job_id: int, reader: Reader, definitions: Definitions, evidence: Evidence
+) -> Sequence[Verdict]:
+    """Judge a job by the specifications in force when it was received; none if it is gone."""
+    try:
+        with reader.view() as view:
+            row, job = view.ask(load_job, job_id)
+    except NotFoundError:
+        return ()
+    metrics = reader.metrics
+    return job_report(
+        row, job, definitions=definitions, metrics=metrics, is_now=False, evidence=evidence
+    )
+
+
 def job_report(
     row: JobRow,
     job: Job,
@@ -365,22 +380,3 @@ def job_report(
         return judge()
     with evidence.on(row.job_id, in_force) as found:
         return judge(evidence=found)
-
-
-def job_verdicts(
-    reader: Reader,
-    definitions: Definitions,
-    metrics: Metrics,
-    job_id: int,
-    *,
-    evidence: Evidence,
-) -> list[Verdict]:
-    """Judge a job by the specifications in force when it was received; none if it is deleted."""
-    try:
-        with reader.view() as view:
-            row, job = view.ask(load_job, job_id)
-    except NotFoundError:
-        return []
-    return job_report(
-        row, job, definitions=definitions, metrics=metrics, is_now=False, evidence=evidence
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.generate.grafana.alerting import alerting_files
+from squash_api.generate.kapacitor.hand_changes import metric_alone
 from squash_api.influx.points import freshness_line, heartbeat_line, job_to_points, own_line
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.judging.alerts import WORST_FIRST
@@ -84,6 +85,16 @@ def asked(influxd: Influxd, influx_target: InfluxTarget) -> Asked:
     return Asked(influxd, influx_target)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MetricsPackage:
+    return made_package(tmp_path_factory.mktemp("made") / "made")
+
+
+@pytest.fixture(scope="module")
+def rules_made(made: MetricsPackage) -> list[ReadRule]:
+    return rules_of(made)
+
+
 def rules_of(package: MetricsPackage, about: str = "") -> list[ReadRule]:
     files = alerting_files(package, schema=SCHEMA, retention_policy="autogen", alerts_by="grafana")
     return [
@@ -91,20 +102,22 @@ def rules_of(package: MetricsPackage, about: str = "") -> list[ReadRule]:
     ]
 
 
-def test_every_query_is_one_that_influxdb_understands(asked: Asked, tmp_path: Path) -> None:
-    for rule in [*rules_of(own_package()), *rules_of(made_package(tmp_path / "made"))]:
+def test_every_query_is_one_that_influxdb_understands(
+    asked: Asked, rules_made: list[ReadRule]
+) -> None:
+    for rule in [*rules_of(own_package()), *rules_made]:
         for query in rule.queries.values():
             assert asked.found(query) == {}
 
 
 @pytest.mark.parametrize("place", range(len(QUERIES)))
 def test_a_rule_looks_at_the_jobs_that_the_judge_looks_at(
-    asked: Asked, tmp_path: Path, place: int
+    asked: Asked, made: MetricsPackage, rules_made: list[ReadRule], place: int
 ) -> None:
-    package = made_package(tmp_path / "made")
-    (watched, *_) = watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
+    package = metric_alone(made, "made.m0")
+    (watched,) = watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
     metric = watched.metric.name
-    by_title = {str(rule.document["title"]): rule for rule in rules_of(package, metric)}
+    by_title = {str(rule.document["title"]): rule for rule in rules_made}
     branch = next(
         each
         for each in watched.branches
