@@ -151,6 +151,7 @@ def get_notebook(job_id: JobIdDep, site: SiteDep) -> Response:
 
 @router.get(
     "/notebook/{job_id}/html",
+    response_class=Response,
     responses={200: {"content": {"text/html": {}}}, **errors_of(404, 422)},
 )
 def get_notebook_html(job_id: JobIdDep, site: SiteDep) -> Response:
@@ -165,7 +166,11 @@ def get_notebook_html(job_id: JobIdDep, site: SiteDep) -> Response:
 
 @router.get(
     "/notebook/{job_id}/ipynb",
-    responses={200: {"content": {"application/x-ipynb+json": {}}}, **errors_of(404, 422)},
+    response_class=Response,
+    responses={
+        200: {"content": {"application/x-ipynb+json": {"schema": {"type": "object"}}}},
+        **errors_of(404, 422),
+    },
 )
 def get_notebook_ipynb(job_id: JobIdDep, site: SiteDep) -> Response:
     """Return the executed notebook as a file."""

@@ -27,6 +27,7 @@ from tests.support.builders import make_settings, with_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import serving
 from tests.support.made_alerts import open_alerts
+from tests.support.notebook_runs import post_notebook
 
 EXAMPLES = Path(__file__).parents[2] / "squash_api" / "routes" / "examples.json"
 _ROOT = "https://squash.example.org"
@@ -101,6 +102,7 @@ def _fill(site: Site, calls: Calls) -> None:
         document = job.to_json()
         document["blobs"] = [{"identifier": "1f", "name": "stars", "data": {"mag": [17.5, 18.25]}}]
         assert calls("POST", "/job", document).status_code == 202
+    post_notebook(calls, release="w_2026_50")
     site.reader.catch_up()
 
     def refuse(connection: Connection) -> None:
@@ -137,7 +139,7 @@ def ask_everything(folder: Path) -> Asked:
 
 def _ask(asked: Asked, calls: Calls, path: str, method: str, operation: dict[str, Any]) -> None:
     name = operation["operationId"]
-    place = path
+    place = path.replace("/notebook/{job_id}", "/notebook/3")
     key_id = asked.replies.get("post_key", {}).get("201", {}).get("id", "")
     alert_id = "3" if path.endswith("/resolve") else "1"
     for key, value in {**_PATHS, "key_id": key_id, "alert_id": alert_id}.items():
