@@ -87,6 +87,19 @@ GIVEN: Mapping[tuple[str, str], str] = {
     ("docs/quickstart.md", "job.dispatch("): (
         "from squash_api.client import Job\njob = Job([], meta={'instrument': 'LSSTCam'})\n"
     ),
+    **{
+        ("docs/client.md", begins): (
+            "from squash_api.client import Squash\n"
+            'squash = Squash("http://127.0.0.1:8000", user="ada", password="...")\n'
+        )
+        for begins in (
+            "for run in",
+            "import astropy",
+            "for alert in",
+            "silence =",
+            "from squash_api.client import SquashClientError",
+        )
+    },
 }
 """What a block needs that no block gives: here a job of the LSST stack, whose part ours plays."""
 
@@ -284,7 +297,7 @@ class User:
         if block.language != "sh":
             script = self.home / "block"
             given = [code for place, code in GIVEN.items() if block.begins(place)]
-            script.write_text("".join([*given, text]))
+            script.write_text("".join([*map(self._filled_in, given), text]))
             text = f"python {script}" if block.language == "python" else f"sh {script} a@b.example"
         if "user add" in text:
             terminal = self._typed(text, text)
