@@ -6,10 +6,11 @@ ENV PATH=/opt/squash/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 # The packages rarely change, so they have their own layer, which a change to the code keeps.
-COPY requirements/main.txt requirements/postgresql.txt requirements/kafka.txt /build/requirements/
+COPY requirements/main.txt requirements/postgresql.txt requirements/kafka.txt \
+    requirements/changepoints.txt /build/requirements/
 RUN pip install --require-hashes --only-binary :all: \
     -r /build/requirements/main.txt -r /build/requirements/postgresql.txt \
-    -r /build/requirements/kafka.txt
+    -r /build/requirements/kafka.txt -r /build/requirements/changepoints.txt
 COPY pyproject.toml README.md LICENSE /build/
 # The pages of the documentation: a link in the package leads here.
 COPY docs /build/docs

@@ -37,6 +37,10 @@ COMMANDS = {
         "commands.watch:watch",
         "Send each job file that appears in a folder, once; or run a command for each file.",
     ),
+    "notebook run": (
+        "commands.notebook:run",
+        "Run a notebook by itself, and keep what came of it as a job of the service.",
+    ),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
     "judge": (
         "commands.judge:judge",
@@ -208,6 +212,7 @@ COMMANDS = {
 """By name: where the function is, and the first line of its docstring, which the list shows."""
 
 _GROUPS = {
+    "notebook": "Run notebooks.",
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
     "alerts": "List, acknowledge, silence and resolve alerts.",

@@ -281,6 +281,10 @@ class Settings(KafkaSettings):
         (), description="JSON list of more Kapacitors: name, url, database, retention_policy."
     )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
+    grafana_url: Url | None = Field(None, description="Grafana, for `squash live`.")
+    grafana_token: SecretStr | None = Field(
+        None, description="Token of a service account of Grafana, with the role Editor."
+    )
     webhook_networks: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
@@ -304,6 +308,11 @@ class Settings(KafkaSettings):
     github_url: Url = Field(
         "https://api.github.com", description="GitHub's API; of GitHub Enterprise, its /api/v3."
     )
+
+    def token_of(self, server: str) -> str:
+        """Return the token for a server that files are generated for; empty if there is none."""
+        found: SecretStr | None = getattr(self, f"{server}_token", None)
+        return "" if found is None else found.get_secret_value()
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:

@@ -1,4 +1,4 @@
-"""The notebook of examples/, run as somebody without a network would."""
+"""The notebooks of examples/; that of the camera is run as somebody without a network would."""
 
 import ast
 import os
@@ -12,11 +12,13 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "examples" / "camera_temperature.ipynb"
+# The other one is run by tests/commands/test_notebook.py.
+ALL = sorted((ROOT / "examples").glob("*.ipynb"))
 _TIMEOUT_S = 120
 
 
-def read() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+def read(path: Path = NOTEBOOK) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +58,26 @@ def media(outputs: dict[str, list[Any]], cell: str) -> dict[str, Any]:
     }
 
 
-def test_the_committed_notebook_has_no_outputs() -> None:
-    cells = [cell for cell in read().cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_a_committed_notebook_has_no_outputs(path: Path) -> None:
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert [cell.id for cell in cells if cell.outputs or cell.execution_count is not None] == []
 
 
-def test_the_committed_notebook_says_nothing_of_the_machine_it_was_written_on() -> None:
-    notebook = read()
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_a_committed_notebook_says_nothing_of_the_machine_it_was_written_on(path: Path) -> None:
+    notebook = read(path)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert set(notebook.metadata.language_info) == {"name"}
-    assert [cell.id for cell in notebook.cells if cell.metadata] == []
-    source = NOTEBOOK.read_text(encoding="utf-8")
+    assert [cell.id for cell in notebook.cells if set(cell.metadata) - {"tags"}] == []
+    source = path.read_text(encoding="utf-8")
     assert [place for place in ("/home/", "/root/", "/tmp/", str(ROOT)) if place in source] == []
 
 
-def test_the_notebook_needs_only_the_service_s_libraries_and_a_kernel() -> None:
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_a_notebook_needs_only_the_service_s_libraries_and_a_kernel(path: Path) -> None:
     pinned = (ROOT / "requirements" / "main.txt").read_text(encoding="utf-8").lower()
-    source = "\n".join(cell.source for cell in read().cells if cell.cell_type == "code")
+    source = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
     imported = {
         name.partition(".")[0]
         for node in ast.walk(ast.parse(source))

@@ -21,6 +21,7 @@ from tests.support.calls import log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
 from tests.support.made_alerts import open_alerts
+from tests.support.notebook_runs import post_notebook
 from tests.support.records import record_url
 from tests.support.replies import ask_everything, shape
 
@@ -246,13 +247,15 @@ def answers(
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202
+        notebook = post_notebook(ada)
         hook = {"name": "hook", "url": "https://hooks.example.org/", "events": ["alert.opened"]}
         assert ada("POST", "/webhooks", hook).status_code == 201
         found: dict[str, set[str]] = {}
         for path, methods in document["paths"].items():
             if "get" not in methods or path == "/events":
                 continue
-            place = EXAMPLES.get(path, path.replace("{job_id}", "1"))
+            job_id = notebook if path.startswith("/notebook/") else 1
+            place = EXAMPLES.get(path, path.replace("{job_id}", f"{job_id}"))
             kinds = found.setdefault(path, set())
             joint = "&" if "?" in place else "?"
             for form in ("", *(f"{joint}format={name}" for name in FORMATS_OF.get(path, ()))):

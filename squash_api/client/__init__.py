@@ -9,6 +9,7 @@ from squash_api.client.answers import (
     Silence,
     Standing,
 )
+from squash_api.client.notebook import record
 from squash_api.client.squash import Job, Reply, Squash
 from squash_api.client.wire import SquashClientError
 from squash_api.verify.measurement import Blob, Datum, DocumentError, Measurement
@@ -29,4 +30,5 @@ __all__ = [
     "Squash",
     "SquashClientError",
     "Standing",
+    "record",
 ]

@@ -1,10 +1,11 @@
-"""What `squash check` asks of servers: each InfluxDB, Kapacitor, Chronograf, the service itself.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Grafana and the like.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     QueryRejectedError,
 )
-from squash_api.influx.reading import subscriptions
+from squash_api.influx.reading import columns, subscriptions
+from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
 from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
@@ -54,21 +56,13 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "InfluxDB": ((1, 6), (1, 12)),
     "Kapacitor": ((1, 5), (1, 8)),
     "Chronograf": ((1, 7), (1, 11)),
+    # By its documents.
+    "Grafana": ((11, 0), (11, 6)),
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
-_LACKS = {
-    2: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it does "
-        "not create databases by the names of the settings: map each to a bucket"
-    ),
-    3: (
-        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it "
-        "cannot delete points, so deleted and withdrawn values stay, and squash reconcile "
-        "cannot mend them; it limits tables and columns"
-    ),
-}
-"""What later InfluxDBs do not have, of what the service uses, by their first number."""
+_NEARLY_FULL = 0.9
+"""A table with so many of the columns that it may have is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +105,6 @@ def _known_good(what: str, text: str) -> Iterator[Finding]:
     span = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
     if first <= found <= last:
         yield ok(f"version {text}")
-    elif what == "InfluxDB" and found[0] in _LACKS:
-        said = f"version {text} works through its interface of version 1; {_LACKS[found[0]]}"
-        yield warning(said, f"known to be good: {span}", runbook="server-version")
     else:
         said = f"version {text} is not known to work: {span} are"
         advice = "if something does not work, take one of these"
@@ -156,7 +147,35 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
 
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
-    yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+    server = it.client.server
+    if server is None or server.kind in (None, ONE):
+        yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+        return
+    yield ok(f"{server.name}, through its interface of version 1")
+    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
+        advice = "docs/influxdb.md says what works on each version"
+        yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
+
+
+def _influxdb_database(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Look whether the database is there, and may be written."""
+    # In others even a write of nothing may make the database.
+    look = _influxdb_writing if it.client.kind in (None, ONE, TWO) else _influxdb_presence
+    yield from look(it)
+
+
+def _influxdb_presence(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    try:
+        it.client.query("SHOW MEASUREMENTS LIMIT 1")
+    except DatabaseMissingError as missing:
+        what, advice = f"there is no database {name} yet", "the first job makes it"
+        yield warning(what, advice, runbook="delivery-misconfigured")
+        raise EnoughError from missing
+    except InfluxRefusedError as refusal:
+        yield error(f"it refuses us: {refusal}", "correct its token", runbook="delivery-refused")
+        raise EnoughError from refusal
+    yield ok(f"the database {name} is there")
 
 
 def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -181,6 +200,9 @@ def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
         what = f"nothing may be written to the database {name}: {refusal}"
         advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
         yield error(what, advice, runbook="delivery-refused")
+    except InfluxMisconfiguredError as problem:
+        yield error(str(problem), "see docs/influxdb.md", runbook="delivery-misconfigured")
+        raise EnoughError from problem
     else:
         yield ok(f"the database {name} is there, and may be written")
 
@@ -220,6 +242,34 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
         yield ok(f"the database {name} may be read, and keeps points {days}")
 
 
+def _influxdb_columns(it: OpenInfluxDB) -> Iterator[Finding]:
+    """Compare how wide tables are, and may become, with what the server takes."""
+    most = None if it.client.kind is None else it.client.kind.most_columns.value
+    if most is None:
+        return
+    advice = "what is beyond is in quarantine: see docs/influxdb.md, Wide tables"
+    package = it.here.package
+    planned = Counter(metric.package for metric in package.metrics.values()) if package else {}
+    for name, count in sorted(planned.items()):
+        if count > most * _NEARLY_FULL:
+            what = (
+                f"the metrics package {name} has {counted(count, 'metric')}: a job that measures "
+                f"them all does not fit into a table, which has at most {most} columns"
+            )
+            yield warning(what, advice, runbook="wide-table")
+    try:
+        widths = columns(it.client)
+    except (DatabaseMissingError, QueryRejectedError):
+        return
+    full = {name: width for name, width in widths.items() if width >= most * _NEARLY_FULL}
+    for name, width in sorted(full.items()):
+        what = f"the table {name} has {width} of at most {most} columns"
+        yield warning(what, advice, runbook="wide-table")
+    if widths and not full:
+        name = max(widths, key=lambda item: widths[item])
+        yield ok(f"the widest table, {name}, has {widths[name]} of at most {most} columns")
+
+
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
     told_too = [item.url for item in it.here.settings.kapacitors]
     try:
@@ -256,12 +306,12 @@ def _is_of(place: str, url: str) -> bool:
     return (one.hostname, one.port) == (other.hostname, other.port)
 
 
-# Kapacitor and Chronograf
+# Kapacitor, Chronograf and Grafana
 
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A Kapacitor or a Chronograf that answers."""
+    """One of these that answers."""
 
     here: Installation
     output: Output
@@ -296,7 +346,8 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        server = server_of(output)(url, timeout_s=TIMEOUT_S)
+        token = here.settings.token_of(output.name)
+        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:
@@ -311,13 +362,16 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    yield from _known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
+    if version_text:
+        yield from _known_good(what, version_text)
+    else:
+        yield ok("it does not say its version")
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitors:
-        for note in it.server.notes():
-            yield warning(note.what, note.advice, runbook="subscription")
+    for note in it.server.notes():
+        yield warning(note.what, note.advice, runbook=note.runbook)
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
@@ -487,8 +541,9 @@ def _public(url: str) -> str:
 INFLUXDB: tuple[Check, ...] = (
     _influxdb_version,
     _clock,
-    _influxdb_writing,
+    _influxdb_database,
     _influxdb_reading,
+    _influxdb_columns,
     _influxdb_subscriptions,
 )
 SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)

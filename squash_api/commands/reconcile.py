@@ -39,7 +39,8 @@ def reconcile(
 
     Reads the points of every job back and compares each tag, field and value. What is missing is
     written again, what was altered is deleted before. The service may be running: jobs that wait to
-    be sent, and lines in quarantine, are only counted.
+    be sent, and lines in quarantine, are only counted. Some InfluxDBs delete no points: there what
+    has too much is only said (docs/influxdb.md).
 
     Exit code: 0 InfluxDB holds what the record says, 1 it does not (yet), 2 it cannot be done.
     """
@@ -73,7 +74,7 @@ def _repair(
     site: Site, targets: Sequence[InfluxTarget], found: Sequence[Comparison]
 ) -> list[Comparison]:
     """Deliver what was asked for, and compare what differed once more."""
-    if any(item.missing or item.altered for item in found):
+    if any(item.missing or item.altered > item.lasting for item in found):
         deliver_and_wait(site, targets)
     return [
         before
@@ -114,13 +115,18 @@ def _summary(found: Comparison, left: Comparison, *, is_dry: bool) -> str:
             parts.append(f"{count} {words}")
     if found.refused:
         parts.append(f"{counted(found.refused, 'line')} in quarantine")
+    if found.lasting:
+        parts.append(f"{found.lasting} with more than they should have, which stays")
     if found.unknown:
-        what = "deleted" if found.pruned else "left alone: --prune deletes them"
+        can = "left alone: --prune deletes them" if found.cannot is None else "which stay"
+        what = "deleted" if found.pruned else can
         parts.append(f"{counted(found.unknown, 'point')} of no job, {what}")
     if found.is_same:
         end = "InfluxDB holds what the record says"
     elif is_dry:
         end = "nothing was changed"
+    elif left.cannot is not None and not left.is_same:
+        end = f"it still differs: {left.cannot}"
     else:
         end = "sent again" if left.is_same else "it still differs"
     return f"{found.target}: {', '.join(parts)}; {end}"

@@ -22,17 +22,18 @@ from squash_api.influx.client import (
     InfluxMisconfiguredError,
     InfluxRefusedError,
     InfluxUnavailableError,
-    QueryRejectedError,
-    Rejected,
+    NotImplementedByItError,
     deletion,
-    deliver,
 )
+from squash_api.influx.servers import Server
+from squash_api.influx.writing import Rejected, deliver
 from squash_api.logs import note_jobs
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
     get_target,
     mark_sent,
+    note_server,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
@@ -40,7 +41,7 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import ids_that_fit
 from squash_api.record.losses import begin_again, job_with_points, waiting_jobs
 from squash_api.record.quarantine import mark_not_erased
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.settings import InfluxTarget
 
 _LONGEST_SILENCE_S = 10.0
@@ -70,6 +71,9 @@ class InfluxOutlet(Outlet):
         self._new = ReadAhead(target.name, record, points)
         self._heard = 0.0
         self._last: int | None = None
+        # Why it is not asked to delete points; None if it is.
+        self._cannot_delete: str | None = None
+        self._told: Server | None = None
 
     @classmethod
     def of(
@@ -120,8 +124,21 @@ class InfluxOutlet(Outlet):
         # A proxy in front of it may not allow a ping: then the next write shows it.
         with suppress(InfluxRefusedError, InfluxMisconfiguredError):
             self._client.ping()
+            self._learn_server()
         self._look_for_loss()
         self._heard = now
+
+    def _learn_server(self) -> None:
+        """Note which server it is, and what it cannot do; it may have been upgraded meanwhile."""
+        server = self._client.server
+        if server is None or server == self._told:
+            return
+        self._cannot_delete = server.refusal_to_delete()
+        lacks = list(server.lacks(is_feeding=True))
+        log = _log.warning if lacks else _log.info
+        log("InfluxDB answers", target=self.name, server=server.name, lacks=lacks)
+        self._record.write(lambda connection: note_server(connection, self.name, server.to_json()))
+        self._told = server
 
     def _look_for_loss(self) -> None:
         """Look whether the database still has the last job that it had when this was last looked.
@@ -136,7 +153,8 @@ class InfluxOutlet(Outlet):
             newest = job_with_points(connection, self.name) if row.has_points else None
         last, self._last = self._last or newest, newest
         # Who may only write may not ask, and not every version answers.
-        with suppress(InfluxRefusedError, InfluxMisconfiguredError, QueryRejectedError):
+        # One that fails must not keep jobs from one that still takes them.
+        with suppress(InfluxError):
             if newest is not None and last is not None and not self._has(last):
                 self._find_out_about_loss()
 
@@ -223,8 +241,13 @@ class InfluxOutlet(Outlet):
         with self._record.read() as connection:
             return bool(
                 pending_redeliveries(connection, self.name, limit=1)
-                or pending_erasures(connection, self.name, limit=1, now_ns=time.time_ns())
+                or self._erasures(connection, limit=1)
             )
+
+    def _erasures(self, connection: Connection, *, limit: int) -> list[Erasure]:
+        # What can never be done is noted once.
+        now_ns = time.time_ns() if self._cannot_delete is None else None
+        return pending_erasures(connection, self.name, limit=limit, now_ns=now_ns)
 
     def _send_again(self) -> int:
         with self._record.read() as connection:
@@ -244,9 +267,8 @@ class InfluxOutlet(Outlet):
         The requests stay until both is done, so that an interruption leaves no gap. Those that
         InfluxDB refuses are put aside for a while.
         """
-        now_ns = time.time_ns()
         with self._record.read() as connection:
-            waiting = pending_erasures(connection, self.name, limit=_MOST_ERASURES, now_ns=now_ns)
+            waiting = self._erasures(connection, limit=_MOST_ERASURES)
             asked = [item.job_id for item in waiting]
             job_ids = ids_that_fit(connection, asked, max_bytes=MOST_BYTES)
             # A job that is asked for again from here on is erased once more.
@@ -264,36 +286,52 @@ class InfluxOutlet(Outlet):
             )
         if gone:
             note_jobs(_log, "points deleted", gone, target=self.name)
+        # What stays is at least given the values that it should have.
+        written = job_ids if self._cannot_delete is not None else gone
+        if written:
             self._write(
-                self._points.make(gone, after=None),
+                self._points.make(written, after=None),
                 through=None,
-                redelivered=[request for request in answered if request[0] in gone],
+                redelivered=[request for request in answered if request[0] in written],
                 erased=[item for item in waiting if item.job_id in gone],
             )
-        return len(gone)
+        return len(written)
 
     def _delete(self, erasures: Sequence[Erasure]) -> list[Quarantined]:
         """Delete points; return what InfluxDB refuses to delete, by its statements."""
+        if self._cannot_delete is not None:
+            return [
+                each for item in erasures for each in self._undeleted(item, self._cannot_delete)
+            ]
         points = [(name, item.time_ns) for item in erasures for name in item.measurements]
         try:
             self._client.delete_points(points)
         except InfluxUnavailableError:
             raise
+        except NotImplementedByItError as error:
+            self._cannot_delete = error.reason
+            return self._delete(erasures)
         except InfluxError as error:
             if len(erasures) > 1:
                 return [each for item in erasures for each in self._delete([item])]
-            (item,) = erasures
-            _log.error(
-                "InfluxDB refuses to delete the points of a job; it is asked again later",
-                target=self.name,
-                job=item.job_id,
-                runbook="delivery-undeleted",
-            )
-            return [
-                Quarantined(item.job_id, name, deletion(name, time_ns), error.reason)
-                for name, time_ns in points
-            ]
+            return self._undeleted(erasures[0], error.reason)
         return []
+
+    def _undeleted(self, item: Erasure, reason: str) -> list[Quarantined]:
+        """Say that the points of a job stay, and why."""
+        will_ask = self._cannot_delete is None
+        _log.error(
+            "InfluxDB refuses to delete the points of a job; it is asked again later"
+            if will_ask
+            else "InfluxDB cannot delete the points of a job: they stay in it",
+            target=self.name,
+            job=item.job_id,
+            runbook="delivery-undeleted",
+        )
+        return [
+            Quarantined(item.job_id, name, deletion(name, item.time_ns), reason)
+            for name in item.measurements
+        ]
 
     def _write(
         self,

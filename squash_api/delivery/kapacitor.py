@@ -47,9 +47,12 @@ from squash_api.index.derived import derived_through
 from squash_api.index.newest import TagSets, combination_of
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
-from squash_api.influx.client import InfluxError, Rejected, deliver
+from squash_api.influx.client import (
+    InfluxError,
+)
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
+from squash_api.influx.writing import Rejected, deliver
 from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies

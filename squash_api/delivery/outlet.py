@@ -28,8 +28,8 @@ from squash_api.influx.client import (
     InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
-    Rejected,
 )
+from squash_api.influx.writing import Rejected
 from squash_api.judging.limits import Verdict
 from squash_api.logs import Seldom, words_of
 from squash_api.record.deliveries import (

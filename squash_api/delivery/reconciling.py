@@ -6,11 +6,19 @@ the record does not have is found too, and memory is bounded however long the re
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from squash_api.delivery.batches import MOST_BYTES, MOST_JOBS, PointMaker
-from squash_api.influx.client import DatabaseMissingError, InfluxClient, QueryRejectedError
+from squash_api.influx.client import (
+    DatabaseMissingError,
+    InfluxClient,
+    InfluxMisconfiguredError,
+    InfluxRefusedError,
+    NotImplementedByItError,
+    QueryRejectedError,
+)
 from squash_api.influx.reading import (
     FIRST_NS,
     LAST_NS,
@@ -35,6 +43,10 @@ from squash_api.schema.names import SQUASH_URL
 # More in one window are read in parts.
 _MOST_POINTS = 20_000
 _MOST_EXAMPLES = 20
+_COUNTS = (
+    *("jobs", "points", "waiting", "refused", "missing", "altered", "unknown", "pruned"),
+    "lasting",
+)
 
 
 @dataclass(slots=True)
@@ -45,7 +57,8 @@ class Comparison:
     are now. Of the jobs, those `missing` lack points, those `altered` have other values, tags or
     fields, or more points than they should. `refused` lines are in quarantine. `unknown` are points
     of jobs that the record does not have, of which `pruned` have been deleted. `examples` are
-    the first differences, in words.
+    the first differences, in words. If InfluxDB cannot delete, `cannot` says so: then `lasting` of
+    the altered jobs, and the unknown points, cannot be mended.
     """
 
     target: str
@@ -57,6 +70,8 @@ class Comparison:
     altered: int = 0
     unknown: int = 0
     pruned: int = 0
+    lasting: int = 0
+    cannot: str | None = None
     examples: list[str] = field(default_factory=list)
     first_ns: int | None = None
     last_ns: int | None = None
@@ -68,9 +83,9 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Describe it for programs."""
-        names = ("jobs", "points", "waiting", "refused", "missing", "altered", "unknown", "pruned")
-        counts = {name: getattr(self, name) for name in names}
-        return {"target": self.target, **counts, "examples": self.examples}
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        cannot = {} if self.cannot is None else {"cannot": self.cannot}
+        return {"target": self.target, **counts, **cannot, "examples": self.examples}
 
     def differs(self, time_ns: int, example: str) -> None:
         """Note a difference at a time."""
@@ -91,20 +106,32 @@ class _Window:
 
 @dataclass(slots=True)
 class _Differences:
-    """What differs in a window: jobs without points; measurements of jobs; points of no job."""
+    """What differs in a window: jobs without points; measurements of jobs; points of no job.
+
+    Of the altered, the `lasting` have more than they should, which only a deletion takes away.
+    """
 
     missing: set[int] = field(default_factory=set)
     altered: set[tuple[int, str]] = field(default_factory=set)
+    lasting: set[tuple[int, str]] = field(default_factory=set)
     unknown: set[tuple[str, int]] = field(default_factory=set)
     waiting: set[int] = field(default_factory=set)
     refused: int = 0
     points: int = 0
+
+    def alters(self, job_id: int, point: StoredPoint, *, is_lasting: bool) -> None:
+        """Note that a job's point differs."""
+        key = (job_id, point.measurement)
+        self.altered.add(key)
+        if is_lasting:
+            self.lasting.add(key)
 
     def also_in(self, other: "_Differences") -> "_Differences":
         """Return those that were seen twice; the counts are those of this one."""
         return _Differences(
             self.missing & other.missing,
             self.altered & other.altered,
+            self.lasting & other.lasting,
             self.unknown & other.unknown,
             self.waiting,
             self.refused,
@@ -132,6 +159,7 @@ class Reconciler:
         self._points = points
         self._by = by
         self._names: set[str] = set()
+        self._cannot: str | None = None
 
     def compare(
         self,
@@ -151,7 +179,12 @@ class Reconciler:
         InfluxError
             If InfluxDB cannot be read.
         """
-        found = Comparison(self._name)
+        # Who may not ask for its version, has one that is asked to do what must be done.
+        with suppress(InfluxRefusedError, InfluxMisconfiguredError):
+            self._client.ping()
+        server = self._client.server
+        self._cannot = None if server is None else server.refusal_to_delete()
+        found = Comparison(self._name, cannot=self._cannot)
         try:
             self._names = measurement_names(self._client)
         except DatabaseMissingError:
@@ -164,8 +197,9 @@ class Reconciler:
             self._note(window, differences, found)
             if is_repaired:
                 self._repair(window, differences)
-            if is_pruned and differences.unknown:
+            if is_pruned and differences.unknown and self._cannot is None:
                 found.pruned += self._prune(differences.unknown)
+                found.cannot = self._cannot
             yield found
 
     def _windows(self, since_ns: int | None, until_ns: int | None) -> Iterator[_Window]:
@@ -190,7 +224,8 @@ class Reconciler:
         with self._record.read() as connection:
             waiting = waiting_jobs(connection, self._name, job_ids)
             refused = refused_lines(connection, self._name, job_ids)
-            doomed = times_to_erase(connection, self._name)
+            # Those that can never be deleted are said.
+            doomed = times_to_erase(connection, self._name) if self._cannot is None else ()
         batch = self._points.make(job_ids, after=None) if job_ids else None
         lines = [] if batch is None else batch.points
         found = _Differences(waiting=waiting)
@@ -214,11 +249,12 @@ class Reconciler:
             elif owner in waiting or (owner, point.measurement) in refused:
                 continue
             elif wanted is None or wanted.tags != point.tags:
-                found.altered.add((owner, point.measurement))
+                found.alters(owner, point, is_lasting=True)
             else:
                 del expected[key]
                 if _fields_of(wanted) != _fields_of(point):
-                    found.altered.add((owner, point.measurement))
+                    has_more = bool(point.fields.keys() - wanted.fields.keys())
+                    found.alters(owner, point, is_lasting=has_more)
         found.missing = {window.jobs[time_ns] for _, time_ns in expected}
         return found
 
@@ -246,6 +282,8 @@ class Reconciler:
         found.refused += differences.refused
         found.missing += len(differences.missing - altered)
         found.altered += len(altered)
+        if self._cannot is not None:
+            found.lasting += len({job_id for job_id, _ in differences.lasting})
         found.unknown += len(differences.unknown)
         for time_ns, job_id in window.jobs.items():
             if job_id in altered:
@@ -256,7 +294,15 @@ class Reconciler:
             found.differs(time_ns, f"{measurement} at {time_ns}: the record has no such job")
 
     def _repair(self, window: _Window, differences: _Differences) -> None:
-        """Request that points are written again, and those that have too much deleted before."""
+        """Request that points are written again, and those that have too much deleted before.
+
+        Where nothing can be deleted, they are only written again, unless that would not mend them.
+        """
+        if self._cannot is not None:
+            lasting = {job_id for job_id, _ in differences.lasting}
+            altered = {job_id for job_id, _ in differences.altered}
+            self._send_again((differences.missing | altered) - lasting)
+            return
         times = {job_id: time_ns for time_ns, job_id in window.jobs.items()}
         measurements: dict[int, list[str]] = {}
         for job_id, measurement in sorted(differences.altered):
@@ -283,12 +329,16 @@ class Reconciler:
     def _prune(self, unknown: set[tuple[str, int]]) -> int:
         """Delete points of no job; return how many."""
         count = len(unknown)
+        try:
+            self._client.delete_points(sorted(unknown))
+        except NotImplementedByItError as refusal:
+            self._cannot = refusal.reason
+            return 0
         self._record.write(
             lambda connection: note(
                 connection, self._by, "reconcile.prune", self._name, count=count
             )
         )
-        self._client.delete_points(sorted(unknown))
         # A job may have come with just this time, and been sent.
         with self._record.read() as connection:
             new = jobs_at(connection, {time_ns for _, time_ns in unknown})

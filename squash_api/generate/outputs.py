@@ -34,9 +34,10 @@ OUTPUTS = (
         files=(
             FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
             FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
-            FileKind(DASHBOARDS, ".json", JSON),
+            FileKind(DASHBOARDS, ".json", JSON, "Grafana dashboard"),
         ),
         render=grafana_files,
+        server="squash_api.generate.grafana.server:Grafana",
     ),
 )
 

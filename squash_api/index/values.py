@@ -195,11 +195,12 @@ class Values:
         has_absent: bool = False,
         since_ns: int | None = None,
         until_ns: int | None = None,
+        before: int | None = None,
     ) -> list[LastValue]:
         """Return the values that were received last, newest first.
 
         With `tag_sets`, only jobs with one of these sets of tags count. Times are of the jobs, and
-        include both ends.
+        include both ends; the job `before` is left out, with those after it.
         """
         wanted = _LAST_VALUES if has_absent else _LAST_VALUES.where(_IS_PRESENT)
         if since_ns is not None:
@@ -211,7 +212,6 @@ class Values:
             wanted = wanted.where(job_context.c.time_ns <= until_ns)
         query, tag_sets = with_sets(wanted.where(measurement.c.metric_id == metric_id), tag_sets)
         found: list[LastValue] = []
-        before: int | None = None
         while len(found) < limit:
             page = query if before is None else query.where(measurement.c.job_id < before)
             size = limit if tag_sets is None else _ROWS_CHUNK

@@ -10,28 +10,52 @@ Nothing here waits and retries: the errors say whether that makes sense, by what
     ├── BatchTooLargeError        send less at a time
     ├── BatchRejectedError        find the bad lines; the good ones may be stored already
     └── QueryRejectedError        the statement is wrong
+        └── NotImplementedByItError   this version never does that
 """
 
 import gzip
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import httpx
 import orjson
 
+from squash_api.influx.servers import Kind, Server, server_of
 from squash_api.schema.names import RESERVED_PACKAGE_PREFIX
 from squash_api.settings import InfluxTarget
 
-_PARTIAL = re.compile(r"partial write: (.*) dropped=([0-9]+)", re.DOTALL)
+_PARTIAL = re.compile(
+    # 2 puts words of its own before, 1.12 and 2 the place behind.
+    r"(?:failure writing points to database: )?partial write: (.*) dropped=([0-9]+)"
+    r"(?: for (?:database|retention policy): .*)?",
+    re.DOTALL,
+)
 _UNPARSED = re.compile(r"^(?:partial write: )?unable to parse '(.*)': [^']*$", re.MULTILINE)
-_BEYOND_RETENTION = "points beyond retention policy"
-_DATABASE_MISSING = "database not found"
+# 1.12: "points beyond retention policy or outside ..."; later "dropped 3 points outside retention".
+_BEYOND_RETENTION = re.compile(
+    r"points beyond retention policy|dropped [0-9]+ points outside retention policy "
+)
+# 3 has other words for it where a statement is planned.
+_DATABASE_MISSING = re.compile(r"database not found|Database .* not found\Z")
 _POLICY_MISSING = "retention policy not found"
+_MAPPING_MISSING = ("no dbrp mapping", "default retention policy not set for")
+_NOT_IMPLEMENTED = re.compile(r"\bnot implemented: ")
+_TOO_MANY_FILES = "exceeding the file limit"
+_ABOUT_THE_REQUEST = (
+    "database is required",
+    "missing db",
+    "Adding a new database would exceed",
+    "cannot write to soft-deleted database",
+    "invalid character in database",
+    "db name ",
+    "database name ",
+    "namespace name ",
+)
+"""How refusals begin that are of no line: 1.x, 2, and the rest 3."""
 
 
 class InfluxError(Exception):
@@ -81,15 +105,18 @@ class BatchRejectedError(InfluxError):
     beyond_retention
         How many lines are older than the retention policy allows, if that is the reason, else 0.
         InfluxDB counts these exactly.
+    by_line
+        The reasons by the place of each refused line, from 0, where InfluxDB says that exactly: 3
+        does. It has stored the others.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, by_line: Mapping[int, str] | None = None) -> None:
         super().__init__(reason)
+        self.by_line = dict(by_line or {})
         match = _PARTIAL.fullmatch(reason)
-        self.partial = match is not None
-        self.beyond_retention = (
-            int(match[2]) if match is not None and match[1] == _BEYOND_RETENTION else 0
-        )
+        self.partial = match is not None or bool(self.by_line)
+        is_old = match is not None and _BEYOND_RETENTION.match(match[1])
+        self.beyond_retention = int(match[2]) if match is not None and is_old else 0
 
     def unparsed_lines(self) -> set[str]:
         """Return the lines that InfluxDB says it cannot parse."""
@@ -105,34 +132,52 @@ class QueryRejectedError(InfluxError):
     is_cut = False
 
 
-def write_error(status: int, words: str | None) -> InfluxError:
+class NotImplementedByItError(QueryRejectedError):
+    """No server of this version carries out such a statement."""
+
+
+def write_error(
+    status: int, words: str | None, by_line: Mapping[int, str] | None = None
+) -> InfluxError:
     """Return the error for a reply to a write that was not 204.
 
     `words` is InfluxDB's explanation; None if there is none, because something else replied.
+    `by_line` is that of each refused line, see `BatchRejectedError`.
     """
     if status == 413:
         return BatchTooLargeError(_reason(status, words))
-    if status in {400, 422} and words and words != "database is required":
-        return BatchRejectedError(words)
+    if status in {400, 422} and words and not words.startswith(_ABOUT_THE_REQUEST):
+        return BatchRejectedError(words, by_line)
     return _reply_error(status, words)
 
 
 def query_error(status: int, words: str | None) -> InfluxError:
     """Return the error for a reply to a query that was not 200."""
     if status == 400 and words:
-        return QueryRejectedError(words)
+        return statement_error(words)
     return _reply_error(status, words)
 
 
 def statement_error(words: str) -> InfluxError:
     """Return the error for a statement that failed although the status was 200."""
-    if words.startswith(_DATABASE_MISSING):
+    if _DATABASE_MISSING.match(words):
         return DatabaseMissingError(words)
-    if words.startswith(_POLICY_MISSING):
-        return InfluxMisconfiguredError(words)
-    if "not authorized" in words:
+    if words.startswith((_POLICY_MISSING, *_MAPPING_MISSING)):
+        return _misconfigured(words)
+    if "not authorized" in words or words == "insufficient permissions":
         return InfluxRefusedError(words)
-    return QueryRejectedError(words)
+    if _NOT_IMPLEMENTED.search(words):
+        return NotImplementedByItError(words)
+    error = QueryRejectedError(words)
+    error.is_cut = _TOO_MANY_FILES in words
+    return error
+
+
+def _misconfigured(words: str) -> InfluxMisconfiguredError:
+    """Say what to do about it, where InfluxDB's words do not."""
+    if words.startswith(_MAPPING_MISSING):
+        words += ": no bucket is mapped to the database of this target, see docs/influxdb.md"
+    return InfluxMisconfiguredError(words)
 
 
 def _reason(status: int, words: str | None) -> str:
@@ -144,14 +189,14 @@ def _reply_error(status: int, words: str | None) -> InfluxError:
     # Refused lines are quoted in the reply, so only its beginning can be trusted.
     if status in {401, 403}:
         return InfluxRefusedError(reason)
-    if status == 404 and reason.startswith(_DATABASE_MISSING):
+    if status == 404 and _DATABASE_MISSING.match(reason):
         return DatabaseMissingError(reason)
     if status >= 500 and reason.startswith(_POLICY_MISSING):
         return InfluxMisconfiguredError(reason)
     # A 400 without words is from a proxy, a success other than 204 from any other server.
     if status < 300 or status in {408, 425, 429} or status >= 500 or (status == 400 and not words):
         return InfluxUnavailableError(reason)
-    return InfluxMisconfiguredError(reason)
+    return _misconfigured(reason)
 
 
 CONNECT_TIMEOUT_S = 5.0
@@ -160,22 +205,16 @@ LONGEST_REPLY_S = 120.0
 """A reply that takes longer, though a byte comes now and then, is no reply."""
 # Statements in one request, which must be done before it times out.
 _DELETES = 10
+_MOST_PLAIN = 300
 _OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A line that InfluxDB permanently refuses: its index in the batch, and InfluxDB's words."""
-
-    index: int
-    reason: str
 
 
 class InfluxClient:
     """One database of an InfluxDB, over connections that stay open. Safe to use from many threads.
 
-    Every method raises only `InfluxError` when the server is unavailable or refuses.
+    Every method raises only `InfluxError` when the server is unavailable or refuses. `server` is
+    which one has replied to the last ping; None before the first reply.
 
     Parameters
     ----------
@@ -195,6 +234,7 @@ class InfluxClient:
     ) -> None:
         timeout_s = READ_TIMEOUT_S if timeout_s is None else timeout_s
         self.target = target
+        self.server: Server | None = None
         self._write_to = {"db": target.database, "precision": "ns"}
         # On the same machine, compressing costs more than it saves.
         self._is_near = httpx.URL(target.url).host in _LOOPBACK
@@ -207,6 +247,11 @@ class InfluxClient:
             trust_env=False,
             transport=transport,
         )
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of server that has replied to the last ping; None if it is not known."""
+        return None if self.server is None else self.server.kind
 
     def __enter__(self) -> Self:
         return self
@@ -243,7 +288,8 @@ class InfluxClient:
             headers=headers,
         )
         if reply.status_code != 204:
-            raise write_error(reply.status_code, self._words(reply))
+            words, by_line = self._words(reply), _refused_lines(reply)
+            raise write_error(reply.status_code, words, by_line)
 
     def query(
         self, influxql: str, *, params: Mapping[str, Any] | None = None, database: bool = True
@@ -280,20 +326,27 @@ class InfluxClient:
         return _series(reply)
 
     def create_database(self) -> None:
-        """Create the database unless it exists."""
+        """Create the database unless it exists.
+
+        Raises
+        ------
+        InfluxMisconfiguredError
+            If that is not done by a statement there.
+        """
         name = quote_identifier(self.target.database)
-        self.query(f"CREATE DATABASE {name}", database=False)
+        try:
+            self.query(f"CREATE DATABASE {name}", database=False)
+        except NotImplementedByItError as refusal:
+            raise InfluxMisconfiguredError(f"there is no database {name}: {refusal}") from refusal
 
     def ping(self) -> Mapping[str, str]:
-        """Ask InfluxDB whether it is there; return the headers of its reply.
-
-        `X-Influxdb-Version` is its version.
-        """
+        """Ask InfluxDB whether it is there, and which; return the headers of its reply."""
         reply = self._request("GET", "/ping")
         if reply.status_code not in {200, 204}:
             raise query_error(reply.status_code, self._words(reply))
         if not reply.headers.get("X-Influxdb-Version"):
             raise InfluxMisconfiguredError("the server at this URL is not an InfluxDB")
+        self.server = server_of(reply.headers)
         return reply.headers
 
     def try_to_write(self) -> None:
@@ -322,7 +375,11 @@ class InfluxClient:
         ------
         InfluxMisconfiguredError
             If it has no default.
+        QueryRejectedError
+            If the server does not tell.
         """
+        if self.kind is not None and self.kind.retention.value == "bucket":
+            return self._retention_of_bucket_ns()
         shown = self.query(f"SHOW RETENTION POLICIES ON {quote_identifier(self.target.database)}")
         for series in shown:
             for row in series["values"]:
@@ -330,6 +387,19 @@ class InfluxClient:
                 if policy.get("default"):
                     return _duration_ns(str(policy["duration"]))
         raise InfluxMisconfiguredError("the database has no default retention policy")
+
+    def _retention_of_bucket_ns(self) -> int | None:
+        """Ask for the bucket that is mapped to the database by its name, as InfluxDB 2 maps it."""
+        for name in (self.target.database, f"{self.target.database}/autogen"):
+            reply = self._request("GET", "/api/v2/buckets", params={"name": name})
+            found = _buckets(reply) if reply.status_code == 200 else []
+            rules = [bucket.get("retentionRules") for bucket in found if bucket.get("name") == name]
+            if len(rules) == 1 and isinstance(rules[0], list):
+                kept_s = [rule.get("everySeconds") for rule in rules[0] if isinstance(rule, dict)]
+                return next((int(item) * 10**9 for item in kept_s if item), None)
+        raise QueryRejectedError(
+            f"no bucket is called {self.target.database}, or its token may not read what it is like"
+        )
 
     def has_point(self, measurement: str, time_ns: int) -> bool:
         """Return whether there is a point of a measurement with exactly this time."""
@@ -358,12 +428,9 @@ class InfluxClient:
 
     def _words(self, reply: httpx.Response) -> str | None:
         """Return the server's explanation, whose key depends on the version, or None."""
-        try:
-            body = orjson.loads(reply.content)
-        except orjson.JSONDecodeError:
-            return None
-        if not isinstance(body, dict):
-            return None
+        body = _json_of(reply)
+        if body is None:
+            return _plain_words(reply)
         words = body.get("error") or body.get("message")
         return words if isinstance(words, str) else None
 
@@ -383,6 +450,40 @@ class InfluxClient:
         return httpx.Response(reply.status_code, headers=headers, content=b"".join(chunks))
 
 
+def _json_of(reply: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(reply.content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _plain_words(reply: httpx.Response) -> str | None:
+    """Return what InfluxDB 3 says in plain text and without its type, as no proxy does.
+
+    Of what it refuses like this, none is about a line.
+    """
+    if "Content-Type" in reply.headers or reply.status_code in {400, 422}:
+        return None
+    return reply.text[:_MOST_PLAIN].strip() or None
+
+
+def _refused_lines(reply: httpx.Response) -> dict[int, str]:
+    """Return what InfluxDB 3 says of each line that it refuses, by its place from 0."""
+    body = _json_of(reply) or {}
+    given = body.get("data")
+    found = {}
+    for item in given if isinstance(given, list) else [given]:
+        if isinstance(item, dict) and isinstance(item.get("line_number"), int):
+            found[item["line_number"] - 1] = str(item.get("error_message") or body.get("error"))
+    return found
+
+
+def _buckets(reply: httpx.Response) -> list[dict[str, Any]]:
+    found = (_json_of(reply) or {}).get("buckets")
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
 def quote_identifier(name: str) -> str:
     """Quote the name of a database, measurement, tag or field for InfluxQL."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
@@ -399,77 +500,6 @@ def _duration_ns(text: str) -> int | None:
     factors = {"h": 3600, "m": 60, "s": 1}
     parts = re.findall(r"([0-9]+)([hms])", text)
     return sum(int(number) * factors[unit] for number, unit in parts) * 10**9 or None
-
-
-def deliver(
-    client: InfluxClient,
-    lines: Sequence[str],
-    *,
-    before_creating: Callable[[], object] = lambda: None,
-) -> list[Rejected]:
-    """Write all lines, and find those that InfluxDB permanently refuses.
-
-    When it returns, every other line has been acknowledged with 204. A batch with bad lines is cut
-    until each is alone, so that InfluxDB's words are about that line; sending a good line again
-    changes nothing. k bad lines among n cost at most about 2 k log2(n) further requests, and never
-    more than 2 n; lines beyond the retention policy, however many, cost about three. A missing
-    database is created, once, after `before_creating`.
-
-    Raises
-    ------
-    InfluxError
-        Any but `BatchRejectedError` and `BatchTooLargeError`: nothing is known about the lines, so
-        send them all again.
-    """
-    rejected: list[Rejected] = []
-    waiting = [list(range(len(lines)))] if lines else []
-    created = False
-    while waiting:
-        group = waiting.pop()
-        try:
-            client.write([lines[index] for index in group])
-        except DatabaseMissingError:
-            if created:
-                raise
-            before_creating()
-            client.create_database()
-            created = True
-            waiting.append(group)
-        except (BatchRejectedError, BatchTooLargeError) as error:
-            if len(group) == 1 or _count_beyond_retention(error) == len(group):
-                rejected += [Rejected(index, error.reason) for index in group]
-            else:
-                waiting += reversed(_cut(group, lines, error))
-    return sorted(rejected, key=lambda line: line.index)
-
-
-def _cut(group: list[int], lines: Sequence[str], error: InfluxError) -> list[list[int]]:
-    """Cut a refused group of at least two lines into smaller ones, with the suspects separate.
-
-    InfluxDB's reply only raises suspicion: each group is written again.
-    """
-    if old := _count_beyond_retention(error):
-        suspects = set(sorted(group, key=lambda index: _time_ns(lines[index]))[:old])
-        return [
-            [index for index in group if index in suspects],
-            [index for index in group if index not in suspects],
-        ]
-    if isinstance(error, BatchRejectedError) and (unparsed := error.unparsed_lines()):
-        alone = [[index] for index in group if lines[index] in unparsed]
-        rest = [index for index in group if lines[index] not in unparsed]
-        if alone:
-            return [rest, *alone] if rest else alone
-    middle = len(group) // 2
-    return [group[:middle], group[middle:]]
-
-
-def _count_beyond_retention(error: InfluxError) -> int:
-    return error.beyond_retention if isinstance(error, BatchRejectedError) else 0
-
-
-def _time_ns(line: str) -> int:
-    digits = line.rpartition(" ")[2]
-    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 def _auth(target: InfluxTarget) -> Any:

@@ -1,6 +1,7 @@
 """Points as InfluxDB holds them, and as lines say them: the same form, to be compared."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,16 @@ def measurement_names(client: InfluxClient) -> set[str]:
     shown = client.query("SHOW MEASUREMENTS")
     names = {str(row[0]) for series in shown for row in series["values"]}
     return {name for name in names if not name.startswith(RESERVED_PACKAGE_PREFIX)}
+
+
+def columns(client: InfluxClient) -> dict[str, int]:
+    """Return how many columns, tags and fields, each measurement has; only of jobs."""
+    found: Counter[str] = Counter()
+    for series in client.query("SHOW TAG KEYS; SHOW FIELD KEYS"):
+        found[series["name"]] += len(series["values"])
+    return {
+        name: count for name, count in found.items() if not name.startswith(RESERVED_PACKAGE_PREFIX)
+    }
 
 
 @dataclass(frozen=True, slots=True)

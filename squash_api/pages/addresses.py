@@ -21,6 +21,7 @@ from squash_api.pages.docs import docs_page, document_page
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
 from squash_api.pages.metric import metric_page
+from squash_api.pages.notebooks import notebook_page, notebooks_page
 from squash_api.pages.report import report_page
 from squash_api.pages.runs import run_page, runs_page
 from squash_api.pages.search import search_page
@@ -41,6 +42,8 @@ PAGES = (
     Page("/alert/{alert_id}", alert_page),
     Page("/runs", runs_page, "Runs"),
     Page("/runs/{pipeline:text}/{run_id:text}", run_page),
+    Page("/notebooks", notebooks_page, "Notebooks"),
+    Page("/notebook/{job_id}", notebook_page),
     Page("/specs", specs_page, "Specifications"),
     Page("/report", report_page, "Report"),
     Page("/docs", docs_page, "Docs"),

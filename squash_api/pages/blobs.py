@@ -20,6 +20,8 @@ from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme, empty_figur
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import json_reply
+from squash_api.schema.notebooks import BLOB as NOTEBOOK
+from squash_api.schema.notebooks import PAGE
 from squash_api.schema.text import finite
 
 # Our own script draws the reply, which may change with it; programs get blobs at /job/<id>/blob.
@@ -90,6 +92,7 @@ class BlobData:
     """A blob of a job, and its place among the job's blobs.
 
     `log` is its text if it is the output of a pipeline: a blob of that name that has only texts.
+    `is_notebook` says that it is the page and the file of a notebook, which has a page of its own.
     """
 
     index: int
@@ -98,6 +101,7 @@ class BlobData:
     singles: Sequence[Single]
     arrays: Sequence[Numbers]
     log: str = ""
+    is_notebook: bool = False
 
     def array(self, key: str) -> Numbers | None:
         """Return the array with a key, or None."""
@@ -151,6 +155,7 @@ def read_blob(index: int, blob: Mapping[str, Any]) -> BlobData:
         singles,
         arrays,
         _log_of(blob),
+        blob.get("name") == NOTEBOOK and isinstance(data, dict) and PAGE in data,
     )
 
 

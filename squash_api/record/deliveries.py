@@ -23,10 +23,18 @@ from sqlalchemy import (
 
 from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
+from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
 LONGEST_REFUSAL_NS = 3600 * 10**9
 """Longest wait, in ns, before a target is asked again to delete what it refused to delete."""
+
+
+AT_ONCE_NS = 1
+"""When a refused deletion is due that somebody has asked to try again: it still counts as refused.
+"""
+
+_SERVERS = "influx_servers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,18 @@ def target_names(connection: Connection) -> list[str]:
 def get_target(connection: Connection, name: str) -> TargetRow:
     """Return a target that `ensure_targets` has added."""
     return TargetRow(*connection.execute(_TARGET.where(target.c.name == name)).one())
+
+
+def note_server(connection: Connection, name: str, server: Mapping[str, Any]) -> None:
+    """Note which server a target is, and what it lacks, for whoever shows it."""
+    noted = servers(connection)
+    noted[name] = dict(server)
+    set_state(connection, _SERVERS, json.dumps(noted))
+
+
+def servers(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Return what `note_server` was told, by target."""
+    return dict(json.loads(get_state(connection, _SERVERS) or "{}"))
 
 
 def has_sent_any(connection: Connection) -> bool:
@@ -276,21 +296,26 @@ def request_rewriting(
 
 
 def pending_erasures(
-    connection: Connection, name: str, *, limit: int, now_ns: int = 2**62
+    connection: Connection, name: str, *, limit: int, now_ns: int | None = 2**62
 ) -> list[Erasure]:
     """Return points to delete from a target.
 
     Jobs that exist and have not been sent at all are left out: their turn comes first. So are those
-    that the target refused to delete and that are not due at `now_ns`.
+    that the target refused to delete and that are not due at `now_ns`. If that is None, a refusal
+    is for ever, unless somebody asks to try again.
     """
+    is_due = erasure.c.again_ns <= AT_ONCE_NS
+    if now_ns is not None:
+        # A clock that was ahead must not put it off.
+        is_far = erasure.c.again_ns > now_ns + LONGEST_REFUSAL_NS
+        is_due = or_(erasure.c.again_ns <= now_ns, is_far)
     rows = connection.execute(
         select(erasure, job.c.deleted_ns)
         .join(target, target.c.name == erasure.c.target)
         .join(job, job.c.id == erasure.c.job_id)
         .where(
             erasure.c.target == name,
-            # A clock that was ahead must not put it off.
-            or_(erasure.c.again_ns <= now_ns, erasure.c.again_ns > now_ns + LONGEST_REFUSAL_NS),
+            is_due,
             or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
         )
         .order_by(erasure.c.job_id)
@@ -437,9 +462,6 @@ _IS_ASKED_AGAIN = exists().where(
     redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
 )
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
-LONGEST_REFUSAL_NS = 3600 * 10**9
-"""The longest wait until a refused deletion is tried again."""
-
 _IS_REFUSED = erasure.c.again_ns > 0
 _LATELY_NS = 3600 * 10**9
 

@@ -9,7 +9,12 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
-from squash_api.record.deliveries import LONGEST_REFUSAL_NS, Quarantined, request_redelivery
+from squash_api.record.deliveries import (
+    AT_ONCE_NS,
+    LONGEST_REFUSAL_NS,
+    Quarantined,
+    request_redelivery,
+)
 from squash_api.record.tables import erasure, quarantine
 
 
@@ -79,8 +84,7 @@ def retry(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> in
     for entry in found:
         if entry.is_deletion:
             is_row = and_(erasure.c.target == entry.target, erasure.c.job_id == entry.job_id)
-            # Not 0: until it succeeds it counts as refused.
-            connection.execute(update(erasure).where(is_row).values(again_ns=1))
+            connection.execute(update(erasure).where(is_row).values(again_ns=AT_ONCE_NS))
         else:
             by_target.setdefault(entry.target, set()).add(entry.job_id)
     for target, job_ids in by_target.items():

@@ -95,12 +95,17 @@ def get_blob(
             raise wrong_value("key", "needs format=npy or format=csv", "unused", place="query")
         return json_reply(blob)
     arrays = chosen_arrays(blob, key or ())
-    name = _UNSAFE.sub("_", str(blob.get("name") or "blob"))[:_MOST_LETTERS]
+    name = file_name(str(blob.get("name") or "blob"))
     return Response(
         csv_of(arrays) if format == "csv" else npy_of(arrays),
         media_type="text/csv" if format == "csv" else "application/octet-stream",
         headers={"Content-Disposition": f'attachment; filename="job-{job_id}-{name}.{format}"'},
     )
+
+
+def file_name(text: str) -> str:
+    """Make of a name the name of a file to download."""
+    return _UNSAFE.sub("_", text)[:_MOST_LETTERS]
 
 
 def blob_path(job_id: int, identifier: Any) -> str | None:

@@ -30,6 +30,7 @@ TAGS: Sequence[Mapping[str, str]] = [
     {"name": "metrics", "description": "Metrics: their names, units and descriptions."},
     {"name": "specifications", "description": "Specifications: the limits of metrics."},
     {"name": "runs", "description": "Runs: jobs that belong together, and what changed between."},
+    {"name": "notebooks", "description": "Notebooks that ran by themselves."},
     {"name": "reports", "description": "Reports on runs, periods and releases; badges."},
     {"name": "alerts", "description": "Alerts, acknowledgements and silences."},
     {"name": "overview", "description": "The map of the API, and how everything stands."},

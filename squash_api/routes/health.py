@@ -24,6 +24,7 @@ from squash_api.record.deliveries import (
     TargetRow,
     get_target,
     is_lease_over,
+    servers,
     undeleted_jobs,
 )
 from squash_api.record.engines.postgresql import Replication
@@ -74,7 +75,11 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     }
     if is_reader:
         url = site.settings.url
-        shown["targets"] = {item.target: _target_state(item, url) for item in found}
+        known = _servers(site)
+        shown["targets"] = {
+            item.target: {**_target_state(item, url), **known.get(item.target, {})}
+            for item in found
+        }
         if receivers:
             shown["receivers"] = {_name_of(item): _receiver_state(item, url) for item in receivers}
         if site.settings.keep is not None:
@@ -269,6 +274,12 @@ def _retention(site: Site, keep: str) -> dict[str, Any]:
 def _backlogs(site: Site) -> list[Backlog]:
     names = [target.name for target in site.delivered_to]
     return look(site.reader, names, site.figures, now_ns=time.time_ns())
+
+
+def _servers(site: Site) -> dict[str, dict[str, Any]]:
+    """Return which server each InfluxDB was when it last answered, and what it lacks."""
+    with site.reader.view() as view:
+        return view.ask(servers)
 
 
 def _target_state(item: Backlog, url: str) -> dict[str, Any]:

@@ -101,10 +101,12 @@ def read_parameters(
     known: Collection[str],
     *,
     choices: Mapping[str, Collection[str]] | None = None,
+    lists: Collection[str] = (),
 ) -> dict[str, str | None]:
     """Read the parameters of a page: stripped, and None where they are missing or empty.
 
-    `choices` are the values that some of them may have.
+    `choices` are the values that some of them may have, and `lists` those that may be repeated, of
+    which the first is returned.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def read_parameters(
     given = request.query_params
     found = {name: given.get(name, "").strip() or None for name in known}
     # `format` overrides the header, see `PageRoute`.
-    raise_problems([*_unknown(given, (*known, "format")), *_wrong(found, choices or {})])
+    raise_problems([*_unknown(given, (*known, "format"), lists), *_wrong(found, choices or {})])
     return found
 
 

@@ -15,8 +15,11 @@ import structlog
 from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
-from squash_api.influx.client import InfluxError, Rejected
+from squash_api.influx.client import (
+    InfluxError,
+)
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.influx.writing import Rejected
 from squash_api.judging.states import NO_LIMIT, OLD, RANKS
 from squash_api.standings.standing import Standing, Standings
 

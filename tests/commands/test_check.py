@@ -40,11 +40,15 @@ from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 from tests.support.command_line import Outcome, Run, make_run, set_environment
+from tests.support.fake_grafana import TOKEN as GRAFANA_TOKEN
+from tests.support.fake_grafana import FakeGrafana
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.fake_kapacitor import FakeKapacitor
 from tests.support.http_server import HttpServer
+from tests.support.influx_versions import TOKEN, VERSIONS, StandIn
 from tests.support.influxd import ADMIN, ADMIN_PASSWORD, Influxd
 from tests.support.metrics_packages import write_metrics_package
+from tests.support.mock_kafka import MockKafka
 
 OLD = Path(__file__).parent.parent / "data" / "record_1_2_1" / "squash.sqlite.xz"
 SLACK = {("warning", "alerts-unsent")}
@@ -143,6 +147,8 @@ def test_what_is_right_is_looked_at_although_another_setting_is_wrong(desk: Desk
         ("SQUASH_INFLUX_DATABASE", "other"),
         ("SQUASH_KAPACITOR_RETENTION_POLICY", "week"),
         ("SQUASH_REGISTRATION_KEY", "a-key-of-16-letters"),
+        ("SQUASH_KAFKA_SEND", "points"),
+        ("SQUASH_KAFKA_TLS", "on"),
     ],
 )
 @pytest.mark.sqlite
@@ -160,6 +166,42 @@ def test_problems_of_metrics_packages_are_listed(desk: Desk) -> None:
     write_metrics_package(desk.folder / "specs", metrics="AM1: {unit: nonsense}\n")
     desk.give("SQUASH_SPECS", str(desk.folder / "specs" / "demo"))
     assert ("error", "specs") in desk.check().of("specifications")
+
+
+# Kafka
+
+
+@pytest.mark.sqlite
+def test_brokers_that_do_not_answer_are_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_servers, "TIMEOUT_S", 1.0)
+    desk.give("SQUASH_KAFKA_BROKERS", "127.0.0.1:9")
+    found = desk.check()
+    assert found.of("Kafka") == [("error", "kafka-unavailable")]
+    assert "Connection refused" in found.words("Kafka")
+
+
+@pytest.mark.sqlite
+def test_topics_that_brokers_do_not_have_yet_are_named(desk: Desk) -> None:
+    with MockKafka() as brokers:
+        brokers.create("squash.jobs")
+        desk.give("SQUASH_KAFKA_BROKERS", brokers.address)
+        desk.give("SQUASH_KAFKA_SEND", "jobs,alerts,points")
+        found = desk.check()
+    assert found.of("Kafka") == [("warning", "kafka-topic")]
+    assert "there is no topic squash.alerts yet" in found.words("Kafka")
+    assert found.of("Kafka (points)") == []
+
+
+@pytest.mark.sqlite
+def test_a_registry_that_does_not_answer_is_an_error(desk: Desk) -> None:
+    with MockKafka() as brokers:
+        desk.give("SQUASH_KAFKA_BROKERS", brokers.address)
+        desk.give("SQUASH_KAFKA_SEND", "points")
+        desk.give("SQUASH_KAFKA_POINTS", "avro")
+        desk.give("SQUASH_KAFKA_REGISTRY", NOBODY)
+        assert desk.check().of("Kafka (points)") == [("error", "kafka-registry")]
 
 
 # The command
@@ -221,6 +263,7 @@ def test_no_secret_is_shown_whoever_says_it(desk: Desk) -> None:
         ("SQUASH_INFLUX_URL", "InfluxDB default", "error", "delivery-unavailable"),
         ("SQUASH_KAPACITOR_URL", "Kapacitor", "error", "delivery-unavailable"),
         ("SQUASH_CHRONOGRAF_URL", "Chronograf", "error", "delivery-unavailable"),
+        ("SQUASH_GRAFANA_URL", "Grafana", "error", "delivery-unavailable"),
         ("SQUASH_URL", "service", "warning", "url-unreachable"),
     ],
 )
@@ -240,10 +283,10 @@ def test_servers_that_hang_are_named(desk: Desk, monkeypatch: pytest.MonkeyPatch
     with socket.create_server(("127.0.0.1", 0)) as silent:
         # It accepts connections, and never says anything.
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        for name in ("INFLUX_URL", "KAPACITOR_URL", "CHRONOGRAF_URL", "URL"):
+        for name in ("INFLUX_URL", "KAPACITOR_URL", "CHRONOGRAF_URL", "GRAFANA_URL", "URL"):
             desk.give(f"SQUASH_{name}", url)
         found = desk.check()
-    for subject in ("InfluxDB default", "Kapacitor", "Chronograf", "service"):
+    for subject in ("InfluxDB default", "Kapacitor", "Chronograf", "Grafana", "service"):
         assert len(found.of(subject)) == 1
         assert url in found.words(subject)
         assert "it hangs" in found.words(subject)
@@ -263,14 +306,33 @@ def test_what_never_ends_is_said_to_hang(desk: Desk, monkeypatch: pytest.MonkeyP
 @pytest.mark.sqlite
 def test_something_else_at_an_address_is_an_error(desk: Desk) -> None:
     with HttpServer(lambda _: httpx.Response(200, text="hello")) as server:
-        for name in ("INFLUX", "KAPACITOR", "CHRONOGRAF"):
+        for name in ("INFLUX", "KAPACITOR", "CHRONOGRAF", "GRAFANA"):
             desk.give(f"SQUASH_{name}_URL", server.url)
         desk.give("SQUASH_URL", server.url)
         found = desk.check()
     assert found.of("InfluxDB default") == [("error", "delivery-misconfigured")]
     assert found.of("Kapacitor") == [("error", "delivery-unavailable")]
     assert found.of("Chronograf") == [("error", "delivery-unavailable")]
+    assert found.of("Grafana") == [("error", "delivery-unavailable")]
     assert ("error", "url-unreachable") in found.of("service")
+
+
+@pytest.mark.sqlite
+def test_a_grafana_is_compared_with_the_specifications(desk: Desk) -> None:
+    fake = FakeGrafana()
+    write_metrics_package(desk.folder / "specs")
+    with HttpServer(fake) as server:
+        desk.give("SQUASH_GRAFANA_URL", server.url)
+        desk.give("SQUASH_GRAFANA_TOKEN", GRAFANA_TOKEN)
+        desk.give("SQUASH_SPECS", str(desk.folder / "specs" / "demo"))
+        found = desk.check()
+    assert set(found.of("Grafana")) >= {
+        ("warning", "generated-files"),
+        ("error", "generated-files"),
+    }
+    assert "the Grafana dashboard squash-overview is missing" in found.words("Grafana")
+    assert "no data source of the uid squash-influxdb" in found.words("Grafana")
+    assert GRAFANA_TOKEN not in found.words("Grafana")
 
 
 # Versions and clocks
@@ -285,14 +347,15 @@ def test_something_else_at_an_address_is_an_error(desk: Desk) -> None:
         ("InfluxDB", "1.5.2", "error", "not known"),
         ("InfluxDB", "0.13.0", "error", "not known"),
         ("InfluxDB", "1.13.0", "warning", "not known"),
-        ("InfluxDB", "v2.7.11", "warning", "no subscriptions"),
-        ("InfluxDB", "3.2.0", "warning", "cannot delete"),
+        ("InfluxDB", "4.0.0", "warning", "not known"),
         ("InfluxDB", "nonsense", "error", "not known"),
         ("Kapacitor", "1.5.7", "ok", ""),
         ("Kapacitor", "1.8.6", "ok", ""),
         ("Kapacitor", "1.4.0", "error", "not known"),
         ("Kapacitor", "2.0.0", "warning", "not known"),
         ("Chronograf", "1.10.9", "ok", ""),
+        ("Grafana", "11.6.0", "ok", ""),
+        ("Grafana", "12.1.0", "warning", "not known"),
     ],
 )
 def test_a_version_is_known_good_or_is_told(what: str, text: str, state: str, said: str) -> None:
@@ -332,6 +395,72 @@ def test_a_clock_that_differs_is_told_and_a_slow_reply_is_no_difference(
 @pytest.mark.parametrize("date", ["", "yesterday"])
 def test_a_server_that_tells_no_time_has_no_clock(date: str) -> None:
     assert list(check_servers._clock(answering(Heard({"Date": date}, time.time(), 0.0)))) == []
+
+
+# InfluxDB: which it is
+
+WAYS = {
+    "1": [],
+    "2": [("warning", "server-version")] * 2,
+    "3 Core": [("warning", "server-version")] * 4,
+    "3 Enterprise": [("warning", "server-version")] * 3,
+    "Cloud": [("warning", "server-version")] * 3,
+}
+
+
+def versions(desk: Desk, stand_in: StandIn) -> Found:
+    with HttpServer(stand_in) as server:
+        desk.give("SQUASH_INFLUX_URL", server.url)
+        desk.give("SQUASH_INFLUX_TOKEN", TOKEN)
+        return desk.check()
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("name", VERSIONS)
+def test_what_a_version_lacks_is_told_and_nothing_is_changed(desk: Desk, name: str) -> None:
+    stand_in = VERSIONS[name]()
+    found = versions(desk, stand_in)
+    assert found.of("InfluxDB default") == WAYS[name]
+    assert "the database squash is there" in found.words("InfluxDB default")
+    assert "SQUASH_KAPACITOR_URL" in found.words("InfluxDB default") or name == "1"
+    wrote = [item for item in stand_in.requests if "/write" in item]
+    assert (stand_in.points, stand_in.databases) == ({}, {"squash"})
+    # In the others it would make the database.
+    assert bool(wrote) == (name in {"1", "2"})
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("name", "state", "said"),
+    [
+        ("1", "warning", "there is no database squash yet"),
+        ("2", "error", "no bucket is mapped to the database"),
+        ("3 Core", "warning", "there is no database squash yet"),
+    ],
+)
+def test_a_database_that_is_not_there_is_told_by_each_version(
+    desk: Desk, name: str, state: str, said: str
+) -> None:
+    found = versions(desk, VERSIONS[name]("other"))
+    assert (state, "delivery-misconfigured") in found.of("InfluxDB default")
+    assert said in found.words("InfluxDB default")
+
+
+@pytest.mark.sqlite
+def test_tables_that_are_or_will_be_too_wide_are_told(desk: Desk) -> None:
+    stand_in = VERSIONS["3 Core"]()
+    wide = ",".join(f"m{number}=1.0" for number in range(460))
+    stand_in.store_line(f"p {wide} 1")
+    stand_in.store_line("q a=1.0 1")
+    metrics = "".join(
+        f"m{number}: {{description: A value., unit: mmag}}\n" for number in range(501)
+    )
+    package = write_metrics_package(desk.folder / "big", metrics=metrics, specs="")
+    desk.give("SQUASH_SPECS", str(package))
+    found = versions(desk, stand_in)
+    assert found.of("InfluxDB default").count(("warning", "wide-table")) == 2
+    assert "the table p has 460 of at most 500 columns" in found.words("InfluxDB default")
+    assert "has 501 metrics" in found.words("InfluxDB default")
 
 
 # InfluxDB: who may do what

@@ -19,6 +19,7 @@ from squash_api.errors import SettingsError
 from squash_api.record.deliveries import backlogs, request_redelivery
 from squash_api.record.quarantine import Entry
 from squash_api.record.webhooks import refused_after
+from squash_api.routes.health import health_of
 from squash_api.setting_types import KafkaTarget
 from tests.support.kafka_world import KafkaWorld
 from tests.support.made_alerts import open_alerts
@@ -314,11 +315,14 @@ def test_kafka_has_a_row_like_every_target(world: KafkaWorld) -> None:
     world.kafka.go_down()
     world.add({"PA1": 4.0}, **run_of(1))
     world.drain()
-    with world.site.record.read() as connection:
-        (found,) = backlogs(connection, targets=["kafka"])
+    with world.site.reader.view() as view:
+        (found,) = view.ask(backlogs, targets=["kafka"])
+        (health,) = health_of(view.ask, world.settings.outlets)
     world.kafka.come_up()
     assert found.waiting == 1
     assert found.trouble is not None
+    assert (health.label, health.runbook) == ("Kafka", "kafka-unavailable")
+    assert health.trouble is not None
 
 
 def test_a_stop_does_not_wait_for_brokers(world: KafkaWorld) -> None:

@@ -5,7 +5,11 @@ import pytest
 from pydantic import SecretStr
 
 from squash_api.influx import client as errors
-from squash_api.influx.client import InfluxClient, deliver, quote_identifier
+from squash_api.influx.client import (
+    InfluxClient,
+    quote_identifier,
+)
+from squash_api.influx.writing import deliver
 from squash_api.settings import InfluxTarget
 from tests.support.influx_wire import (
     mocked,

@@ -5,7 +5,10 @@ import httpx
 import pytest
 
 from squash_api.influx import client as errors
-from squash_api.influx.client import InfluxClient, Rejected, deliver
+from squash_api.influx.client import (
+    InfluxClient,
+)
+from squash_api.influx.writing import Rejected, deliver
 from squash_api.settings import InfluxTarget
 from tests.support.influx_wire import (
     NOW_NS,

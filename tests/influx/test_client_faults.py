@@ -7,7 +7,10 @@ import httpx
 import pytest
 
 from squash_api.influx import client as errors
-from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.client import (
+    InfluxClient,
+)
+from squash_api.influx.writing import deliver
 from squash_api.settings import InfluxTarget
 from tests.support.influx_wire import (
     mocked,

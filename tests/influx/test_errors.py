@@ -71,7 +71,7 @@ def test_every_error_has_a_common_root() -> None:
         for member in vars(errors).values()
         if isinstance(member, type) and issubclass(member, Exception)
     ]
-    assert len(found) == 8
+    assert len(found) == 9
     assert all(issubclass(member, InfluxError) for member in found)
 
 

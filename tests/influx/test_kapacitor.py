@@ -8,10 +8,9 @@ from squash_api.influx.client import (
     InfluxMisconfiguredError,
     InfluxRefusedError,
     InfluxUnavailableError,
-    Rejected,
-    deliver,
 )
 from squash_api.influx.kapacitor import KapacitorClient
+from squash_api.influx.writing import Rejected, deliver
 from squash_api.settings import KapacitorTarget
 
 HEADERS = {"X-Kapacitor-Version": "1.5.7"}

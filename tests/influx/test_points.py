@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from influxdb_client.client.write.point import Point
 
-from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.client import (
+    InfluxClient,
+)
 from squash_api.influx.points import EncodedPoint, job_to_points
+from squash_api.influx.writing import deliver
 from squash_api.schema import names as schema
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.client import (
+    InfluxClient,
+)
 from squash_api.influx.points import job_to_points
+from squash_api.influx.writing import deliver
 from squash_api.schema.names import Schema, split_metric_name
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd

@@ -1,7 +1,10 @@
 import uuid
 
-from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.client import (
+    InfluxClient,
+)
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.influx.writing import deliver
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd
 

@@ -61,6 +61,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,
     ("docs/kafka.md", "import json"): "needs brokers; test_kafka.py runs it",
     ("docs/scaling.md", "docker compose --profile"): NEED_DOCKER,
+    ("docs/grafana.md", "docker compose --profile"): NEED_DOCKER,
     ("docs/quick-look.md", "squash watch"): ENDS_NOT,
     ("docs/quick-look.md", ".venv/bin/python examples"): "test_quicklook.py runs it",
     ("docs/deployment.md", "sudo apt-get"): NEED_ROOT,

@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.influx.client import Rejected
+from squash_api.influx.writing import Rejected
 from squash_api.record.metrics import declare_metrics
 from squash_api.site import Site
 from squash_api.standings.standing import Standings

@@ -8,7 +8,7 @@ these are played by the errors that a broker would answer with.
 import ctypes
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,22 @@ class MockKafka:
         self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), error)
 
     @contextmanager
+    def counting(self) -> Iterator[Callable[[int], int]]:
+        """Count requests meanwhile; yield what tells how many of a kind have come."""
+        self._lib.rd_kafka_mock_start_request_tracking(self._cluster)
+        try:
+            yield self._count
+        finally:
+            self._lib.rd_kafka_mock_stop_request_tracking(self._cluster)
+
+    def _count(self, request: int) -> int:
+        size = ctypes.c_size_t()
+        found = self._lib.rd_kafka_mock_get_requests(self._cluster, ctypes.byref(size))
+        keys = [self._lib.rd_kafka_mock_request_api_key(found[at]) for at in range(size.value)]
+        self._lib.rd_kafka_mock_request_destroy_array(found, size)
+        return keys.count(request)
+
+    @contextmanager
     def consumer(self, **more: Any) -> Iterator[Consumer]:
         settings = {
             "bootstrap.servers": self.address,
@@ -170,6 +186,13 @@ def _library() -> Any:
         ctypes.c_size_t,
         ctypes.POINTER(ctypes.c_int),
     ]
+    lib.rd_kafka_mock_start_request_tracking.argtypes = [whole]
+    lib.rd_kafka_mock_stop_request_tracking.argtypes = [whole]
+    lib.rd_kafka_mock_get_requests.argtypes = [whole, ctypes.POINTER(ctypes.c_size_t)]
+    lib.rd_kafka_mock_get_requests.restype = ctypes.POINTER(whole)
+    lib.rd_kafka_mock_request_api_key.argtypes = [whole]
+    lib.rd_kafka_mock_request_api_key.restype = ctypes.c_int16
+    lib.rd_kafka_mock_request_destroy_array.argtypes = [ctypes.POINTER(whole), ctypes.c_size_t]
     lib.rd_kafka_mock_clear_request_errors.argtypes = [whole, ctypes.c_int16]
     lib.rd_kafka_mock_topic_set_error.argtypes = [whole, ctypes.c_char_p, ctypes.c_int]
     return lib

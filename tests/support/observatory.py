@@ -8,7 +8,10 @@ from sqlalchemy import update
 
 from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.index.jobs import delete_job
-from squash_api.influx.client import InfluxUnavailableError, Rejected
+from squash_api.influx.client import (
+    InfluxUnavailableError,
+)
+from squash_api.influx.writing import Rejected
 from squash_api.record.record import Record
 from squash_api.record.tables import definition
 from squash_api.standings.standing import Standing
