@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.errors import NotFoundError, OnlyReadsError, SettingsError
+from squash_api.errors import OnlyReadsError, SettingsError
 from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
 from squash_api.record.deliveries import ensure_targets, target_names
 from squash_api.record.installation import claim, skip_ids
@@ -497,18 +497,9 @@ class Site:
 
     def verdicts(self, job_id: int) -> Sequence[Verdict]:
         """Judge a job by the specifications in force when it was received; none if it is gone."""
-        from squash_api.ingest.stored_job import load_job
-        from squash_api.standings.job_states import job_report
+        from squash_api.standings.job_states import verdicts_on
 
-        try:
-            with self.reader.view() as view:
-                row, job = view.ask(load_job, job_id)
-        except NotFoundError:
-            return ()
-        definitions, evidence = self.definitions, self.evidence
-        return job_report(
-            row, job, definitions=definitions, metrics=self.metrics, is_now=False, evidence=evidence
-        )
+        return verdicts_on(job_id, self.reader, self.definitions, self.evidence)
 
     def raising(self) -> Raising:
         """Make what opens, changes and ends the alerts of the record."""
@@ -527,7 +518,12 @@ class Site:
 
         if self.settings.watch == "off" or not outlets:
             return None
-        return Watch(self.standings, outlets, squash_url=self.settings.url)
+        return Watch(
+            self.standings,
+            outlets,
+            squash_url=self.settings.url,
+            is_for_grafana=self.settings.alerts_by == "grafana",
+        )
 
     def retention(self) -> Retention | None:
         """Make what deletes old jobs; None if jobs are kept for ever."""

@@ -1,11 +1,14 @@
-"""What `squash check` asks of Kafka's brokers, and of the schema registry beside them."""
+"""What `squash check` asks of Kafka: its brokers and the schema registry.
+
+As in `check_servers.py`, a check is a function that yields what it finds, and changes nothing.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from squash_api.commands import check_servers
 from squash_api.commands.check_here import Check, Finding, error, ok, warning
-from squash_api.commands.check_servers import TIMEOUT_S
 from squash_api.delivery.kafka_client import KafkaClient, Registry, require_kafka
 from squash_api.delivery.outlet import HeldUpError
 from squash_api.errors import SettingsError
@@ -27,7 +30,7 @@ def open_kafka(target: KafkaTarget) -> Iterator[OpenKafka | Finding]:
     client = KafkaClient(target)
     try:
         require_kafka(target)
-        topics = client.topics(wait_s=TIMEOUT_S)
+        topics = client.topics(wait_s=check_servers.TIMEOUT_S)
     except SettingsError as problem:
         yield error(problem.message, "the service does not start", runbook="settings")
     except HeldUpError as problem:

@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: InfluxDB, Kapacitor, Grafana and the like.
+"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Grafana, the service.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
@@ -385,7 +385,7 @@ def _slack(it: OpenServer) -> Iterator[Finding]:
         what = "Slack is enabled in it, and the service tells Slack too: each alert comes twice"
         advice = "turn Slack off in it, or set SQUASH_SLACK=auto, see docs/outlets.md"
         yield warning(what, advice, runbook="slack-twice")
-    elif is_mute and not speaks:
+    elif is_mute and not speaks and it.here.settings.alerts_by == "kapacitor":
         what = "Slack is not enabled in it: alerts reach nobody, but by handlers of your own"
         advice = "enable it, see docs/deployment.md, Slack"
         yield warning(what, advice, runbook="alerts-unsent")
@@ -428,7 +428,7 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
         ),
     }
     try:
-        files = make_files(package, schema=it.here.schema, **place)
+        files = make_files(package, schema=it.here.schema, alerts_by=settings.alerts_by, **place)
         found = compare(files, Path(), it.server.things(), it.output.kinds)
     except (SettingsError, InvalidInputError, FilesError) as problem:
         yield warning(f"not compared: {problem}", "see squash generate", runbook="generated-files")

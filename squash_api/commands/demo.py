@@ -32,7 +32,9 @@ from squash_api.demo.running import (
     register_user,
     running_service,
     send_days,
+    server_of,
 )
+from squash_api.demo.surroundings import look_around
 from squash_api.judging.kinds.registry import shown_criterion
 from squash_api.judging.wording import counted, number_text
 
@@ -105,6 +107,7 @@ def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], sto
             print_error(problem)
         _print_places(history, judged, service=service, influx=influx)
         _show("user", f"{user.name}, with the password {user.password}")
+        _print_surroundings(service, influx)
         if not once:
             _print_next_steps(history, service=service, user=user, directory=directory)
             _stay_up(service, influx, stop=stop)
@@ -187,6 +190,16 @@ def _print_places(
     _show("changes", f"{root}/code_changes/{worse}  (the run in which photometry got worse)")
     if influx is not None:
         _show("InfluxDB", query_command(influx))
+
+
+def _print_surroundings(service: Service, influx: Influx | None) -> None:
+    """Name what was found and used, on one line, and what the demo did without, each on its own."""
+    server, lacks = server_of(service.url) if influx is not None else (None, [])
+    parts = list(look_around(influxdb=server, lacks=lacks, variables=os.environ))
+    _show("with", "; ".join(part.words for part in parts if part.is_used))
+    for part in parts:
+        if not part.is_used:
+            _show("without", part.words)
 
 
 def query_command(influx: Influx) -> str:

@@ -218,6 +218,13 @@ def judge(squash: Squash, job: Job, *, timeout_s: float = 30.0) -> Judged:
     return Judged(reply.job_id, status, squash.report(reply.job_id))
 
 
+def server_of(url: str) -> tuple[str, list[str]]:
+    """Return which InfluxDB the service at a URL delivers to, and what that cannot do."""
+    answer = httpx.get(f"{url}/readyz", timeout=_TIMEOUT_S, trust_env=False).json()
+    found = answer.get("targets", {}).get("default", {})
+    return str(found.get("server") or "InfluxDB"), list(found.get("lacks") or ())
+
+
 def delivery_problems(url: str, judged: Judged) -> list[str]:
     """Describe what the service at a URL could not deliver to InfluxDB, one sentence each."""
     problems = []

@@ -28,7 +28,7 @@ _OF_TURNS = (413, 429)
 _FAILURES: Mapping[int, tuple[str, str]] = {
     400: ("malformed_request", "This is not an HTTP request."),
     401: ("unauthorized", "Request does not contain an access token"),
-    403: ("forbidden", "The job 41 is not yours: only its owner and admins may delete it."),
+    403: ("forbidden", "Only its owner and admins may delete job 41."),
     408: ("too_slow", "The request did not arrive in time."),
     413: ("too_large", "The body is larger than 1000000 bytes."),
     414: ("url_too_long", "The URL is longer than 16384 bytes."),

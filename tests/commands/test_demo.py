@@ -112,6 +112,8 @@ def test_without_influxdb_the_demo_goes_well(
     _, result = plain_run
     assert result.returncode == 0, result.stderr
     assert "no influxd on PATH" in shown(result.stdout, "InfluxDB")
+    assert shown(result.stdout, "with").startswith("SQLite, for the record")
+    assert "\nwithout   InfluxDB: values are in the record" in result.stdout
 
 
 def test_the_history_is_dispatched(
@@ -159,6 +161,7 @@ def test_a_given_influxdb_gets_every_point_in_the_database_named(
     assert result.returncode == 0, result.stderr
     points = influxd.points(influx_target.database)
     assert len([point for point in points if point["measurement"] == "validate_drp"]) == 10
+    assert shown(result.stdout, "with").startswith("InfluxDB 1.")
 
 
 def test_an_influxdb_that_refuses_makes_the_demo_fail(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from squash_api.generate.grafana.alerting import alerting_files
 from squash_api.generate.grafana.choices import GRAFANA, service_variable, tag_variables
 from squash_api.generate.grafana.connections import (
     DASHBOARDS,
@@ -23,6 +24,7 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema import names as schema_names
 from squash_api.schema import watch as watch_names
 from squash_api.schema.names import Schema
+from squash_api.setting_types import AlertsBy
 
 OVERVIEW_UID = "squash-overview"
 OWN_UID = "squash-service"
@@ -45,12 +47,20 @@ _IDS = 10**9
 
 
 def grafana_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: AlertsBy = "kapacitor",
 ) -> dict[str, str]:
     """Return the files of `grafana/` by path; see `Render`."""
     found = dashboards(package, schema=schema, retention_policy=retention_policy)
     texts = {f"{DASHBOARDS}/{item['uid']}.json": json_text(item) for item in found}
-    return {**connection_files(database=database), **texts}
+    rules = alerting_files(
+        package, schema=schema, retention_policy=retention_policy, alerts_by=alerts_by
+    )
+    return {**connection_files(database=database), **texts, **rules}
 
 
 def dashboard_uid(package: str) -> str:

@@ -29,7 +29,7 @@ def connected(fake: FakeGrafana, *, token: str = TOKEN) -> Grafana:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     package = load_metrics_package(write_metrics_package(tmp_path / "specs"))
-    place = {"database": "squash", "retention_policy": "autogen"}
+    place: dict[str, Any] = {"database": "squash", "retention_policy": "autogen"}
     found = make_files(package, schema=Schema(), **place)
     write_files(found, tmp_path)
     return found
