@@ -203,7 +203,8 @@ class Site:
     def record(self) -> Record:
         """The record."""
         url = self.settings.database_url
-        if self._is_made and make_database(url):
+        makes = self._is_made and self.settings.read_only == "auto"
+        if makes and make_database(url):
             _log.info("an empty record was made", place=place_of(url))
         # Clients of the service do not wait: they are told, and try again.
         record = Record.open(

@@ -90,6 +90,7 @@ IMAGE_VARIABLES = {
     "SQUASH_INFLUX_URL": "grafana/provisioning",
     "SQUASH_INFLUX_USER": "grafana/provisioning",
     "SQUASH_INFLUX_PASSWORD": "grafana/provisioning",
+    "SQUASH_SLACK_URL": "grafana/provisioning, with SQUASH_ALERTS_BY=grafana",
 }
 """Who reads each variable of the other images, and as what."""
 

@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from squash_api import errors
 from squash_api.openapi import main, openapi_text
 from squash_api.record.record import Record
 from squash_api.record.users import change_user
@@ -185,6 +186,20 @@ def test_every_answer_in_json_has_an_example_that_its_schema_allows(
         for content in found:
             check(document, content)
     assert silent == []
+
+
+def test_every_failure_that_routes_share_has_an_example_with_a_code_of_its_status(
+    document: dict[str, Any],
+) -> None:
+    codes = {(kind.code, kind.status_code) for kind in vars(errors).values() if is_error(kind)}
+    for status, reply in document["components"]["responses"].items():
+        content = reply["content"]["application/json"]
+        check(document, content)
+        assert (content["example"]["code"], int(status)) in codes
+
+
+def is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, errors.SquashError)
 
 
 def check(document: dict[str, Any], content: dict[str, Any]) -> None:

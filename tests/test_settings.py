@@ -317,6 +317,8 @@ def test_the_service_leaves_slack_to_any_kapacitor() -> None:
     base = {"name": "base", "url": "http://b:9092"}
     assert load_settings(**told).tells_slack
     assert not load_settings(**told, kapacitor_targets=[base]).tells_slack
+    assert not load_settings(**told, alerts_by="grafana").tells_slack
+    assert load_settings(**told, alerts_by="grafana", slack="on").tells_slack
 
 
 @pytest.mark.parametrize("name", ["SQUASH_URL", "SQUASH_SECRET"])

@@ -247,3 +247,10 @@ def test_a_site_that_only_reads_changes_nothing_and_shows_what_another_stores(
             words = "SQUASH_READ_ONLY is on. Write to https://squash.example.org."
             assert words in refused.json()["message"]
             assert client.get("/readyz").json()["status"] == "read-only"
+
+
+@pytest.mark.sqlite
+def test_a_site_that_only_reads_makes_no_record(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no record at"):
+        create_app(make_settings(tmp_path, read_only="on"))
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ import httpx
 import typer
 from pydantic import SecretStr
 
-from squash_api.commands import check_here, check_kafka, check_servers
+from squash_api.commands import check_here, check_influxdb, check_kafka, check_servers
 from squash_api.commands.check_here import Check, EnoughError, Finding, Installation, error
 from squash_api.commands.terminal import AsJson, print_json
 from squash_api.errors import SettingsError, SquashError, runbook_path
@@ -94,9 +94,9 @@ def _subjects(here: Installation) -> Iterator[Subject]:
     yield Subject("record", record, check_here.RECORD, "record_unavailable")
     yield Subject("disk", itself, check_here.DISK, "record-full")
     for target in settings.targets:
-        influxdb = partial(check_servers.open_influxdb, here, target)
+        influxdb = partial(check_influxdb.open_influxdb, here, target)
         name = f"InfluxDB {target.name}"
-        yield Subject(name, influxdb, check_servers.INFLUXDB, "delivery-unavailable")
+        yield Subject(name, influxdb, check_influxdb.INFLUXDB, "delivery-unavailable")
     for place in check_servers.server_places(settings):
         server = partial(check_servers.open_server, here, place)
         yield Subject(place.label, server, check_servers.SERVER, "delivery-unavailable")

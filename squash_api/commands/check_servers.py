@@ -1,26 +1,23 @@
-"""What `squash check` asks of servers: InfluxDB, Kapacitor, Chronograf, Grafana, the service.
+"""What `squash check` asks of servers: Kapacitor, Chronograf, Grafana, the service itself.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
 
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Protocol
 
 import httpx
 
 from squash_api.commands.check_here import (
     MOST_LISTED,
     Check,
-    EnoughError,
     Finding,
     Installation,
     error,
@@ -34,18 +31,8 @@ from squash_api.generate.kapacitor.server import Kapacitor
 from squash_api.generate.output import Output
 from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
-from squash_api.influx.client import (
-    DatabaseMissingError,
-    InfluxClient,
-    InfluxError,
-    InfluxMisconfiguredError,
-    InfluxRefusedError,
-    QueryRejectedError,
-)
-from squash_api.influx.reading import columns, subscriptions
-from squash_api.influx.servers import ONE, TWO
 from squash_api.judging.wording import counted
-from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
+from squash_api.settings import KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
 """The longest wait for a connection, and for each byte of an answer."""
@@ -61,9 +48,6 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
-_NEARLY_FULL = 0.9
-"""A table with so many of the columns that it may have is told of."""
-
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -74,12 +58,21 @@ class Heard:
     took_s: float
 
 
-def _heard(headers: Mapping[str, str], began_s: float) -> Heard:
+class Answering(Protocol):
+    """A server that has said something."""
+
+    @property
+    def heard(self) -> Heard:
+        """What it has said."""
+
+
+def heard_of(headers: Mapping[str, str], began_s: float) -> Heard:
+    """Note what a server has said to what it was asked at a time (s since 1970)."""
     now_s = time.time()
     return Heard(headers, now_s, now_s - began_s)
 
 
-def _clock(it: "OpenInfluxDB | OpenServer | OpenService") -> Iterator[Finding]:
+def clock(it: Answering) -> Iterator[Finding]:
     """Compare the clock of a server with ours, as far as its replies tell the time."""
     heard = it.heard
     try:
@@ -97,7 +90,7 @@ def _clock(it: "OpenInfluxDB | OpenServer | OpenService") -> Iterator[Finding]:
     yield make(what, "let NTP correct the one that is wrong", runbook="clock")
 
 
-def _known_good(what: str, text: str) -> Iterator[Finding]:
+def known_good(what: str, text: str) -> Iterator[Finding]:
     """Say whether a version of a server is one that is known to work."""
     numbers = [int(number) for number in re.findall(r"\d+", text)[:2]]
     found = (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
@@ -112,201 +105,7 @@ def _known_good(what: str, text: str) -> Iterator[Finding]:
         yield make(said, advice, runbook="server-version")
 
 
-# InfluxDB
-
-
-@dataclass(frozen=True, slots=True)
-class OpenInfluxDB:
-    """An InfluxDB that answers."""
-
-    here: Installation
-    client: InfluxClient
-    heard: Heard
-
-    @property
-    def target(self) -> InfluxTarget:
-        """Its settings."""
-        return self.client.target
-
-
-@contextmanager
-def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfluxDB | Finding]:
-    """Ask an InfluxDB whether it is there; yield a finding if it is not."""
-    with InfluxClient(target, timeout_s=TIMEOUT_S) as client:
-        began_s = time.time()
-        try:
-            heard = _heard(client.ping(), began_s)
-        except InfluxError as problem:
-            yield error(
-                f"{_public(target.url)}: {_hanging(problem.reason)}",
-                "is it running, and its URL right? Jobs are kept, and sent when it is back",
-                runbook=problem.runbook,
-            )
-            return
-        yield OpenInfluxDB(here, client, heard)
-
-
-def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
-    server = it.client.server
-    if server is None or server.kind in (None, ONE):
-        yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
-        return
-    yield ok(f"{server.name}, through its interface of version 1")
-    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
-        advice = "docs/influxdb.md says what works on each version"
-        yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
-
-
-def _influxdb_database(it: OpenInfluxDB) -> Iterator[Finding]:
-    """Look whether the database is there, and may be written."""
-    # In others even a write of nothing may make the database.
-    look = _influxdb_writing if it.client.kind in (None, ONE, TWO) else _influxdb_presence
-    yield from look(it)
-
-
-def _influxdb_presence(it: OpenInfluxDB) -> Iterator[Finding]:
-    name = it.target.database
-    try:
-        it.client.query("SHOW MEASUREMENTS LIMIT 1")
-    except DatabaseMissingError as missing:
-        what, advice = f"there is no database {name} yet", "the first job makes it"
-        yield warning(what, advice, runbook="delivery-misconfigured")
-        raise EnoughError from missing
-    except InfluxRefusedError as refusal:
-        yield error(f"it refuses us: {refusal}", "correct its token", runbook="delivery-refused")
-        raise EnoughError from refusal
-    yield ok(f"the database {name} is there")
-
-
-def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
-    name = it.target.database
-    try:
-        it.client.try_to_write()
-    except DatabaseMissingError as missing:
-        if _may(it, "SHOW SUBSCRIPTIONS"):
-            what = f"there is no database {name} yet"
-            advice = f'the service makes it with the first job, or you: CREATE DATABASE "{name}"'
-            yield warning(what, advice, runbook="delivery-misconfigured")
-        else:
-            what = f"there is no database {name}, and its user is no admin and may not make it"
-            advice = f'as an admin: CREATE DATABASE "{name}", then GRANT ALL ON "{name}" TO ...'
-            yield error(what, advice, runbook="delivery-misconfigured")
-        raise EnoughError from missing
-    except InfluxRefusedError as refusal:
-        if not _may(it, "SHOW DATABASES"):
-            advice = "correct its user and password, or its token"
-            yield error(f"it refuses us: {refusal}", advice, runbook="delivery-refused")
-            raise EnoughError from refusal
-        what = f"nothing may be written to the database {name}: {refusal}"
-        advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
-        yield error(what, advice, runbook="delivery-refused")
-    except InfluxMisconfiguredError as problem:
-        yield error(str(problem), "see docs/influxdb.md", runbook="delivery-misconfigured")
-        raise EnoughError from problem
-    else:
-        yield ok(f"the database {name} is there, and may be written")
-
-
-def _may(it: OpenInfluxDB, statement: str) -> bool:
-    """Tell whether a statement is allowed; in 1.x anybody may see databases, admins the rest."""
-    try:
-        it.client.query(statement, database=False)
-    except InfluxRefusedError:
-        return False
-    except QueryRejectedError:
-        # Of a later version, which does not know it.
-        return True
-    return True
-
-
-def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
-    name = it.target.database
-    advice = f'grant it, so that a loss is noticed: GRANT ALL ON "{name}" TO ...'
-    try:
-        kept_ns = it.client.retention_ns()
-    except InfluxRefusedError as refusal:
-        what = f"nothing may be read of the database {name}: {refusal}"
-        yield warning(what, advice, runbook="delivery-refused")
-    except InfluxMisconfiguredError as problem:
-        what = f"{problem}: there is nowhere to write to"
-        advice = (
-            f'make one: CREATE RETENTION POLICY "autogen" ON "{name}" DURATION INF REPLICATION 1 '
-            "DEFAULT"
-        )
-        yield error(what, advice, runbook="delivery-misconfigured")
-    except QueryRejectedError as problem:
-        what = f"it does not tell how long it keeps points: {problem}"
-        yield warning(what, "a loss of points is not noticed there", runbook="server-version")
-    else:
-        days = "for ever" if kept_ns is None else f"for {kept_ns / 86400e9:g} days"
-        yield ok(f"the database {name} may be read, and keeps points {days}")
-
-
-def _influxdb_columns(it: OpenInfluxDB) -> Iterator[Finding]:
-    """Compare how wide tables are, and may become, with what the server takes."""
-    most = None if it.client.kind is None else it.client.kind.most_columns.value
-    if most is None:
-        return
-    advice = "what is beyond is in quarantine: see docs/influxdb.md, Wide tables"
-    package = it.here.package
-    planned = Counter(metric.package for metric in package.metrics.values()) if package else {}
-    for name, count in sorted(planned.items()):
-        if count > most * _NEARLY_FULL:
-            what = (
-                f"the metrics package {name} has {counted(count, 'metric')}: a job that measures "
-                f"them all does not fit into a table, which has at most {most} columns"
-            )
-            yield warning(what, advice, runbook="wide-table")
-    try:
-        widths = columns(it.client)
-    except (DatabaseMissingError, QueryRejectedError):
-        return
-    full = {name: width for name, width in widths.items() if width >= most * _NEARLY_FULL}
-    for name, width in sorted(full.items()):
-        what = f"the table {name} has {width} of at most {most} columns"
-        yield warning(what, advice, runbook="wide-table")
-    if widths and not full:
-        name = max(widths, key=lambda item: widths[item])
-        yield ok(f"the widest table, {name}, has {widths[name]} of at most {most} columns")
-
-
-def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
-    told_too = [item.url for item in it.here.settings.kapacitors]
-    try:
-        found = subscriptions(it.client)
-    except InfluxRefusedError:
-        if told_too:
-            what = "its user may not see whether it sends its points to Kapacitor too"
-            advice = "ask an admin of it: SHOW SUBSCRIPTIONS must show none"
-            yield warning(what, advice, runbook="subscription")
-        return
-    except QueryRejectedError:
-        # Only 1.x has them.
-        return
-    if not told_too:
-        told = ", ".join(place for item in found for place in item.destinations)
-        yield ok(f"sends its points to {told}" if told else "sends its points to no Kapacitor")
-        return
-    for item in found:
-        is_same = any(_is_of(place, url) for place in item.destinations for url in told_too)
-        what = (
-            f"sends every point to {', '.join(item.destinations)} too (subscription {item.name}), "
-            "beside what the service tells Kapacitor: old values raise alerts, and each comes twice"
-        )
-        advice = f"turn subscriptions off in Kapacitor, restart it, then run here: {item.removal}"
-        make = error if is_same or item.name.startswith("kapacitor-") else warning
-        yield make(what, advice, runbook="subscription")
-    if not found:
-        yield ok("no subscription beside what the service tells Kapacitor")
-
-
-def _is_of(place: str, url: str) -> bool:
-    """Tell whether two addresses are surely of one server; names may differ for it."""
-    one, other = urlsplit(place), urlsplit(url)
-    return (one.hostname, one.port) == (other.hostname, other.port)
-
-
-# Kapacitor, Chronograf and Grafana
+# Kapacitor and Chronograf
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,20 +152,16 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
         if place.target is not None and place.target in here.settings.kapacitor_targets:
             setting = "kapacitor_targets"
         advice = f"is it running, and SQUASH_{setting.upper()} right?"
-        yield error(_hanging(str(problem)), advice, runbook="delivery-unavailable")
+        yield error(hanging(str(problem)), advice, runbook="delivery-unavailable")
         return
     with server:
-        heard = _heard(server.greeting, began_s)
+        heard = heard_of(server.greeting, began_s)
         yield OpenServer(here, output, server, heard, place.target)
 
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
-    if version_text:
-        yield from _known_good(what, version_text)
-    else:
-        yield ok("it does not say its version")
+    yield from known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
@@ -473,17 +268,17 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
         try:
             reply = http.get("/readyz")
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            words = _hanging(str(problem) or type(problem).__name__)
-            what = f"nothing answers at {_public(here.settings.url)}: {words}"
+            words = hanging(str(problem) or type(problem).__name__)
+            what = f"nothing answers at {public(here.settings.url)}: {words}"
             advice = "start it if it should run; if it does, look at SQUASH_URL and the proxy"
             yield warning(what, advice, runbook="url-unreachable")
             return
-        yield OpenService(here, http, reply, _heard(reply.headers, began_s))
+        yield OpenService(here, http, reply, heard_of(reply.headers, began_s))
 
 
 def _service_state(it: OpenService) -> Iterator[Finding]:
     said = _json_of(it.reply)
-    state, place = said.get("status"), _public(it.here.settings.url)
+    state, place = said.get("status"), public(it.here.settings.url)
     if state not in {"ok", "degraded", "down", "read-only"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
@@ -526,25 +321,17 @@ def _json_of(reply: httpx.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _hanging(reason: str) -> str:
+def hanging(reason: str) -> str:
     """Say what a timeout means."""
     if "timed out" not in reason and "Timeout" not in reason:
         return reason
     return f"{reason}: it hangs, or a firewall drops what we send"
 
 
-def _public(url: str) -> str:
+def public(url: str) -> str:
     """Return a URL without user and password."""
     return str(httpx.URL(url).copy_with(userinfo=b""))
 
 
-INFLUXDB: tuple[Check, ...] = (
-    _influxdb_version,
-    _clock,
-    _influxdb_database,
-    _influxdb_reading,
-    _influxdb_columns,
-    _influxdb_subscriptions,
-)
-SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
-SERVICE: tuple[Check, ...] = (_service_state, _service_version, _clock)
+SERVER: tuple[Check, ...] = (_server_version, clock, _server_notes, _slack, _server_things)
+SERVICE: tuple[Check, ...] = (_service_state, _service_version, clock)

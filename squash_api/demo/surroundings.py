@@ -69,9 +69,12 @@ def look_around(
         if variables.get(variable):
             words = f"{name} of {variable}: it is told nothing that is made up"
             yield Part(is_used=False, words=words)
+    installed = []
     for extra, (modules, meaning) in EXTRAS.items():
         if all(find_spec(module) is not None for module in modules):
-            yield Part(is_used=True, words=f"the extra {extra}")
+            installed.append(extra)
         else:
             how = f"pip install 'squash-api[{extra}]'"
             yield Part(is_used=False, words=f"the extra {extra}: {meaning} ({how})")
+    if installed:
+        yield Part(is_used=True, words=f"the extras {', '.join(installed)}")

@@ -1,7 +1,6 @@
 """What a database says when it fails, and what we say then."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -114,13 +113,7 @@ def reason_of(error: object) -> str:
     return known or next((why for words, why in _REASONS.items() if words in text), NOT_WRITTEN)
 
 
-@contextmanager
-def faults_as_unavailable(seldom: Seldom) -> Iterator[None]:
-    """Replace faults of the database, such as a full disk, but not those of the work."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeoutError) as error:
-        if not is_fault(error):
-            raise
-        log_failure(seldom, _log.error, "write failed", error)
-        raise unavailable(error) from error
+def told_of(seldom: Seldom, error: Exception) -> RecordUnavailableError:
+    """Log a fault of the database that a write met, and say what its caller can know."""
+    log_failure(seldom, _log.error, "write failed", error)
+    return unavailable(error)

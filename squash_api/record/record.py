@@ -50,12 +50,12 @@ from squash_api.record.faults import (
     LOCKED,
     NOT_WRITTEN,
     TransactionLostError,
-    faults_as_unavailable,
     is_fault,
     is_locked,
     log_failure,
     lost,
     reason_of,
+    told_of,
     unavailable,
 )
 from squash_api.record.jobs import newest_received_ns
@@ -223,16 +223,24 @@ class Record:
         """
         blocked: Future[_Result] = Future()
         self._put(_Waiting(None, work, blocked))
-        with faults_as_unavailable(self._seldom):
+        try:
             return blocked.result()
+        except (DBAPIError, PoolTimeoutError) as error:
+            if not is_fault(error):
+                raise
+            raise told_of(self._seldom, error) from error
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
         """Do the work for all waiting items together; return once it is committed."""
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, awaited, loop))
-        with faults_as_unavailable(self._seldom):
+        try:
             return await awaited
+        except (DBAPIError, PoolTimeoutError) as error:
+            if not is_fault(error):
+                raise
+            raise told_of(self._seldom, error) from error
 
     @contextmanager
     def patient(self, patience_s: float) -> Iterator[None]:
@@ -375,7 +383,7 @@ class Record:
         if self.file is not None:
             # Before anybody is answered.
             self._lose(self.file.note(self._ids))
-        faults = [outcome for outcome in outcomes if is_fault(outcome)]
+        faults = [item for item in outcomes if isinstance(item, Exception) and is_fault(item)]
         if faults:
             self._has_failed = True
             self.trouble = reason_of(faults[0])
@@ -406,7 +414,8 @@ class Record:
                 outcomes.update(zip(places, usual, strict=True))
                 self._ids |= work.last_ids(usual)
         left = [index for index in range(len(group)) if index not in outcomes]
-        locked = next((item for item in outcomes.values() if is_locked(item)), None)
+        errors = (item for item in outcomes.values() if isinstance(item, Exception))
+        locked = next((item for item in errors if is_locked(item)), None)
         if left and locked is not None:
             outcomes.update((index, unavailable(locked)) for index in left)
         elif left:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import cleandoc
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel
 
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import NOUNS, Change
@@ -24,6 +24,17 @@ from squash_api.judging.wording import counted
 from squash_api.record.definitions import Kind
 from squash_api.record.metrics import other_units
 from squash_api.record.users import get_user
+from squash_api.routes.definition_objects import (
+    ChangedList,
+    ChangedMetric,
+    ChangedSpec,
+    Message,
+    MetricObject,
+    MetricPage,
+    MetricWithLimits,
+    SpecObject,
+    SpecPage,
+)
 from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
@@ -40,146 +51,9 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
-from squash_api.verify.derivation import REDUCERS
 
 metrics_router = APIRouter(tags=["metrics"], route_class=KnownParametersRoute)
 specifications_router = APIRouter(tags=["specifications"], route_class=KnownParametersRoute)
-
-
-class Message(BaseModel):
-    """A reply for people to read."""
-
-    message: str
-
-
-class Changed(Message):
-    """The effect of a change to definitions."""
-
-    requeued_jobs: int = Field(
-        description="Number of jobs that are sent to InfluxDB again, because a unit changed, or "
-        "how values are derived."
-    )
-
-
-class ChangedList(Changed):
-    """The effect of posting a list of definitions."""
-
-    stored: int
-    unchanged: int = Field(
-        description="Number of definitions that existed already, exactly the same."
-    )
-
-
-class ReductionObject(BaseModel):
-    """How a metric's values are made from arrays in blobs."""
-
-    by: str = Field(
-        pattern=f"^({'|'.join(REDUCERS)}|p[0-9.]+)$",
-        description=f"{', '.join(REDUCERS)}, or a percentile such as `p95`.",
-    )
-    blob: str = Field(description="The name of the blobs.")
-    key: str = Field(description="The name of the array in them.")
-
-
-class AggregationObject(BaseModel):
-    """How a metric's values are made from another metric's in a run."""
-
-    of: str = Field(description="The other metric.")
-    over: list[str] = Field(description="Keys of metadata; of each combination, one value counts.")
-    by: str = Field(description="As in `reduce`.")
-    at_least: int = Field(default=1, description="With fewer values it is absent.")
-
-
-class MetricObject(BaseModel):
-    """A declared metric."""
-
-    name: str
-    package: str
-    display_name: str
-    description: str
-    unit: str = Field(description="In astropy's spelling; empty if the metric is dimensionless.")
-    tags: list[str]
-    reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null if unknown.")
-    missing: Literal["zero"] | None = Field(
-        default=None, description="With `zero`, a value of 0 is absent. Absent if it is a value."
-    )
-    reduce: ReductionObject | None = Field(
-        default=None,
-        description="From which arrays in blobs the values are made. Absent if from none.",
-    )
-    aggregate: AggregationObject | None = Field(
-        default=None,
-        description="From which values of a run the values are made. Absent if from none.",
-    )
-    origin: Literal["api", "yaml"] = Field(
-        description="A definition from YAML can only be changed there."
-    )
-    source: str | None = Field(description="File and line, if it is from YAML.")
-    other_units: list[str] = Field(
-        default=[],
-        description="Units of values that do not convert to `unit`, which only a user has set. "
-        "Absent if there are none.",
-    )
-    units_by: dict[str, str | None] = Field(
-        default={}, description="For admins: the users who have set a unit, and which."
-    )
-
-
-class ChangedMetric(MetricObject, Changed):
-    """A metric, and the effect of the change."""
-
-
-class MetricWithLimits(ChangedMetric):
-    """A metric and its limits, as simple clients have posted them, and the effect of that."""
-
-    limits: list[dict[str, Any]] = Field(description="The specifications that were posted.")
-    withdrawn: list[str] = Field(description="Names of specifications that were withdrawn.")
-    notes: list[str] = Field(description="How values are compared, and what was not done.")
-
-
-class MetricPage(BaseModel):
-    """A page of metrics."""
-
-    metrics: list[MetricObject]
-    next: str | None = Field(description="URL of the next page.")
-
-
-def _key_of(kind: str) -> Any:
-    """Return the type of the key of a kind, in a definition."""
-    return Annotated[dict[str, Any], WithJsonSchema(dict(*KINDS[kind].SCHEMA.values()))] | None
-
-
-class SpecObject(BaseModel):
-    """A specification in force, with the key of its type; `alert` and `expect` if it has them."""
-
-    name: str
-    metric: str
-    threshold: _key_of("threshold") = None  # type: ignore[valid-type]  # as the kind reads it
-    range: _key_of("range") = None  # type: ignore[valid-type]
-    trend: _key_of("trend") = None  # type: ignore[valid-type]
-    compound: _key_of("compound") = None  # type: ignore[valid-type]
-    tags: list[str]
-    metadata_query: dict[str, Any] = Field(
-        description='What a job\'s metadata must be: values, `{">=": 1}`, or `{"in": [1, 2]}`.'
-    )
-    type: Literal["threshold", "range", "trend", "compound"]
-    alert: dict[str, Any] | None = None
-    expect: dict[str, Any] | None = None
-    origin: Literal["api", "yaml"] = Field(
-        description="A definition from YAML can only be changed there."
-    )
-    source: str | None = Field(description="File and line, if it is from YAML.")
-
-
-class ChangedSpec(SpecObject, Changed):
-    """A specification, and the effect of the change."""
-
-
-class SpecPage(BaseModel):
-    """A page of specifications."""
-
-    specs: list[SpecObject]
-    next: str | None = Field(description="URL of the next page.")
 
 
 @metrics_router.get("/metrics", response_model=MetricPage, responses=errors_of(422))
@@ -314,7 +188,8 @@ class _Routes:
     example: dict[str, Any]
 
 
-_STRINGS = {"type": "array", "items": {"type": "string"}}
+# Of a mapping the keys are taken: in YAML that is a set.
+_STRINGS = {"type": ["array", "string", "object"], "items": {"type": "string"}}
 _TABLE = (
     _Routes(
         "metric",
@@ -327,9 +202,9 @@ _TABLE = (
             "tags": _STRINGS,
             "reference": {"type": "object"},
             "display_name": {"type": "string"},
-            "missing": {"enum": ["zero", None]},
-            "reduce": {"type": ["string", "object", "null"]},
-            "aggregate": {"type": ["object", "null"]},
+            "missing": {"enum": ["zero"]},
+            "reduce": {"type": ["string", "object"]},
+            "aggregate": {"type": "object"},
         },
         needs=("description",),
         needs_in_list=("name",),
@@ -346,7 +221,8 @@ _TABLE = (
             "type": {"type": "string", "enum": [*KINDS]},
             **KEYS,
             "tags": _STRINGS,
-            "metadata_query": {"type": "object"},
+            # As in lsst.verify, whatever is empty asks for nothing.
+            "metadata_query": {"description": "An object: the metadata that a job must have."},
             "alert": {"type": "object"},
             "expect": {"type": "object"},
         },
@@ -412,15 +288,24 @@ _TEXTS = {
 }
 
 
+def _or_null(table: _Routes) -> dict[str, Any]:
+    """Return the schemas of the keys of a definition, where null is as good as nothing."""
+    return {
+        key: schema if key in table.needs else {"anyOf": [schema, {"type": "null"}]}
+        for key, schema in table.properties.items()
+    }
+
+
 def _add_routes(table: _Routes) -> None:
     kind = table.kind
     key = f"{kind}s"
-    each = object_schema({"name": {"type": "string"}, **table.properties}, *table.needs_in_list)
+    properties = _or_null(table)
+    each = object_schema({"name": {"type": "string"}, **properties}, *table.needs_in_list)
     list_body = body_of(
         object_schema({key: {"type": "array", "items": each}}, key),
         {key: [{"name": table.named, **table.example}]},
     )
-    one_body = body_of(object_schema(table.properties, *table.needs), table.example)
+    one_body = body_of(object_schema(properties, *table.needs), table.example)
     _add(
         table,
         _post_list,

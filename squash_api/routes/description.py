@@ -24,6 +24,19 @@ _OF_CREDENTIALS = (401, 403, 429)
 # What a read may be answered: it may have a body that nobody wants, or wait for its turn.
 _OF_TURNS = (413, 429)
 
+# An example of each that routes share, by its status.
+_FAILURES: Mapping[int, tuple[str, str]] = {
+    400: ("malformed_request", "This is not an HTTP request."),
+    401: ("unauthorized", "Request does not contain an access token"),
+    403: ("forbidden", "Only its owner and admins may delete job 41."),
+    408: ("too_slow", "The request did not arrive in time."),
+    413: ("too_large", "The body is larger than 1000000 bytes."),
+    414: ("url_too_long", "The URL is longer than 16384 bytes."),
+    429: ("busy", "Too many wrong passwords; try again in 4 s."),
+    431: ("headers_too_large", "The headers are longer than 65536 bytes."),
+    503: ("record_unavailable", "The disk of the record is full; nothing was stored. Try again."),
+}
+
 TAGS: Sequence[Mapping[str, str]] = [
     {"name": "jobs", "description": "Jobs: what pipelines send, and what became of it."},
     {"name": "measurements", "description": "Values of metrics, of any number of jobs."},
@@ -102,9 +115,11 @@ def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str,
 def _failure(status: int) -> dict[str, Any]:
     """Describe a failure, as FastAPI describes those of routes."""
     schema = {"$ref": "#/components/schemas/ErrorBody"}
+    code, message = _FAILURES[status]
+    example = {"message": message, "code": code, "status_code": status, "detail": []}
     return {
         "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": schema, "example": example}},
     }
 
 

@@ -36,7 +36,8 @@ SUMMARY = "summary"
 # TEXT (the whole message, for Slack) and TOPIC (of Kapacitor, to which it goes). For InfluxDB, if
 # Grafana tells people: a point each minute for each series in which a limit is raised that only the
 # service can raise, with the tags METRIC, BRANCH and those of the series, and the fields SEVERITY,
-# VALUE and ALERT (its number); and one of severity 0 for each such branch, without other tags.
+# VALUE and ALERT (its number); one of severity 0 for each such branch, without other tags; and one
+# of severity 0 for what is over.
 VERDICT = "squash_verdict"
 ALERT = "alert"
 BRANCH = "branch"

@@ -78,6 +78,8 @@ def write_lines(outlet: WritesLines, lines: Sequence[str]) -> None:
 
 
 _Key = tuple[str, Combination]
+# A series of what the service raises: a metric, the key of a branch, and tags.
+Raised = tuple[str, str, Combination]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Watch(Loop):
     """Watches in rounds that a clock starts, rather than jobs.
 
     `squash_url` is the public root of the service, for the link of each point to its job. If it
-    `is_for_grafana`, what only the service can raise is written too: see `verdict_lines`.
+    `is_for_grafana`, what only the service can raise is written too: see `raised_series`.
     """
 
     waits_for_jobs = False
@@ -128,6 +130,7 @@ class Watch(Loop):
         self._is_for_grafana = is_for_grafana
         self._clock = clock
         self._done: dict[str, int] = {}
+        self._raised: set[Raised] = set()
         self._written: dict[str, dict[_Key, _Written]] = {}
 
     def step(self) -> Wait:
@@ -167,10 +170,16 @@ class Watch(Loop):
             living = view.ask(living_alerts) if self._is_for_grafana else None
         # A metric without limits cannot be near one.
         limited = self._standings.definitions.at(None).by_metric
-        verdicts: Sequence[str] = ()
+        raised: Mapping[Raised, AlertRow | None] = {}
         if living is not None:
-            served = _served_branches(limited, self._standings.schema)
-            verdicts = verdict_lines(living, served, time_ns=minute_ns)
+            raised = raised_series(living, _served_branches(limited, self._standings.schema))
+        # What has ended is said once more.
+        ended = dict.fromkeys(self._raised - raised.keys())
+        self._raised = {*raised}
+        verdicts = [
+            verdict_line(series, alert, time_ns=minute_ns)
+            for series, alert in {**ended, **raised}.items()
+        ]
         standings = {
             (item.metric, item.tags): item
             for item in self._standings.present()
@@ -253,36 +262,35 @@ class Watch(Loop):
         return f"{self._squash_url}/job/{job_id}"
 
 
-def verdict_lines(
-    living: Iterable[AlertRow], served: Iterable[tuple[str, str]], *, time_ns: int
-) -> list[str]:
-    """Make the points of what only the service can raise, which Grafana cannot judge.
+def raised_series(
+    living: Iterable[AlertRow], served: Iterable[tuple[str, str]]
+) -> dict[Raised, AlertRow | None]:
+    """Return what only the service can raise, which Grafana cannot judge, by metric and branch.
 
-    Each branch in `served`, a metric and a key, has one of severity 0 every minute; so without any
-    it is unknown what is raised, and with one a series without another is well. Alerts that are
-    silenced, or on trial, have none.
+    Each branch in `served`, a metric and a key, has a series without tags and alert; so without any
+    point of it, it is unknown what is raised. Alerts that are silenced, or on trial, are left out.
     """
-    series: dict[tuple[str, str], dict[Combination, AlertRow | None]] = {
-        branch: {(): None} for branch in served
-    }
+    found: dict[Raised, AlertRow | None] = {(*branch, ()): None for branch in served}
     for item in living:
-        combinations = series.get((item.metric, item.branch))
-        if combinations is not None and item.silence_id is None and not item.is_trial:
-            combinations[tuple(sorted(item.tags.items()))] = item
-    return [
-        own_line(
-            watch_names.VERDICT,
-            {**dict(tags), watch_names.METRIC: metric, watch_names.BRANCH: branch},
-            {
-                watch_names.SEVERITY: 0.0 if item is None else float(item.severity),
-                watch_names.VALUE: 0.0 if item is None else item.value,
-                watch_names.ALERT: 0.0 if item is None else float(item.alert_id),
-            },
-            time_ns,
-        )
-        for (metric, branch), combinations in series.items()
-        for tags, item in combinations.items()
-    ]
+        is_served = (item.metric, item.branch, ()) in found
+        if is_served and item.silence_id is None and not item.is_trial:
+            found[item.metric, item.branch, tuple(sorted(item.tags.items()))] = item
+    return found
+
+
+def verdict_line(raised: Raised, alert: AlertRow | None, *, time_ns: int) -> str:
+    """Make the point of a series of `raised_series`; its severity is 0 without an alert."""
+    metric, branch, tags = raised
+    return own_line(
+        watch_names.VERDICT,
+        {**dict(tags), watch_names.METRIC: metric, watch_names.BRANCH: branch},
+        {
+            watch_names.SEVERITY: 0.0 if alert is None else float(alert.severity),
+            watch_names.VALUE: 0.0 if alert is None else alert.value,
+            watch_names.ALERT: 0.0 if alert is None else float(alert.alert_id),
+        },
+        time_ns,
+    )
 
 
 def _served_branches(

@@ -359,7 +359,7 @@ def test_a_grafana_is_compared_with_the_specifications(desk: Desk) -> None:
     ],
 )
 def test_a_version_is_known_good_or_is_told(what: str, text: str, state: str, said: str) -> None:
-    (found,) = check_servers._known_good(what, text)
+    (found,) = check_servers.known_good(what, text)
     assert (found.state, said in found.what) == (state, True)
 
 
@@ -387,14 +387,14 @@ def test_a_clock_that_differs_is_told_and_a_slow_reply_is_no_difference(
 ) -> None:
     now_s = float(int(time.time()))
     heard = Heard({"Date": formatdate(now_s + ahead_s, usegmt=True)}, now_s, took_s)
-    (found,) = check_servers._clock(answering(heard))
+    (found,) = check_servers.clock(answering(heard))
     assert found.state == state
     assert ("ahead" in found.what) == (state != "ok" and ahead_s > 0)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
 def test_a_server_that_tells_no_time_has_no_clock(date: str) -> None:
-    assert list(check_servers._clock(answering(Heard({"Date": date}, time.time(), 0.0)))) == []
+    assert list(check_servers.clock(answering(Heard({"Date": date}, time.time(), 0.0)))) == []
 
 
 # InfluxDB: which it is

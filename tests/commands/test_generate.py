@@ -63,6 +63,35 @@ def test_the_second_time_nothing_is_written(package: Path, output: Path) -> None
     assert result.output.endswith(" files, 0 written or removed\n")
 
 
+@pytest.mark.parametrize("is_option", [True, False], ids=["option", "setting"])
+def test_an_option_or_the_setting_says_who_tells_people(
+    package: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *, is_option: bool
+) -> None:
+    generate("--specs", package, "--output", output)
+    assert HANDLER in content(output)
+    more = ["--alerts-by", "grafana"] if is_option else []
+    if not is_option:
+        monkeypatch.setenv("SQUASH_ALERTS_BY", "grafana")
+    result = generate("--specs", package, "--output", output, *more)
+    assert result.exit_code == 0, result.output
+    files = content(output)
+    assert HANDLER not in files
+    assert "grafana/provisioning/alerting/policy.yaml" in files
+    assert files[TASK].splitlines()[1].startswith(b"// Grafana tells people")
+    assert b"isPaused: true" not in files["grafana/provisioning/alerting/rules-validate.yaml"]
+
+
+def test_a_rule_that_is_gone_is_deleted_from_grafana(package: Path, output: Path) -> None:
+    generate("--specs", package, "--output", output)
+    path = "grafana/provisioning/alerting/deleted-rules.yaml"
+    assert path not in content(output)
+    limits = next((package / "specs" / "validate").glob("*.yaml"))
+    limits.write_text(limits.read_text(encoding="utf-8").rpartition("---\n")[0], encoding="utf-8")
+    result = generate("--specs", package, "--output", output)
+    assert f"made      {path}" in result.output
+    assert generate("--specs", package, "--output", output, "--check").exit_code == 0
+
+
 def test_by_default_all_packages_of_the_folder_specs_count(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

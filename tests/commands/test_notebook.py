@@ -187,19 +187,19 @@ def test_while_the_service_is_away_the_job_waits(run: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "words"),
     [
-        (["-p", "m=2"], 2, "no parameter `m` in the notebook; there are n"),
-        (["-p", "n=x"], 2, "parameter n: 'x' is not a whole number: its default is 1"),
-        (["--release", "w_1"], 2, "no parameter `release`"),
-        (["-p", "n"], 2, "'n' is not NAME=VALUE"),
-        (["-p", "n=1", "-p", "n=2"], 2, "`n` is given twice"),
+        (["-p", "m=2"], "no parameter `m` in the notebook; there are n"),
+        (["-p", "n=x"], "parameter n: 'x' is not a whole number: its default is 1"),
+        (["--release", "w_1"], "no parameter `release`"),
+        (["-p", "n"], "'n' is not NAME=VALUE"),
+        (["-p", "n=1", "-p", "n=2"], "`n` is given twice"),
     ],
 )
 def test_wrong_usage_runs_nothing(
     arguments: list[str],
-    code: int,
     words: str,
+    *,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -207,6 +207,6 @@ def test_wrong_usage_runs_nothing(
     path = write(tmp_path, "n")
     set_environment(monkeypatch, tmp_path)
     done = make_run(monkeypatch, capsys)("notebook", "run", str(path), *arguments)
-    assert (done.code, done.out) == (code, "")
+    assert (done.code, done.out) == (2, "")
     # The words are in a box.
     assert words in re.sub(r"[\s\u2502]+", " ", done.err)

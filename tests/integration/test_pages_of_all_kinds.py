@@ -16,7 +16,18 @@ from tests.support.chromium import (
     is_wider_than_its_window,
     watched_page,
 )
-from tests.support.paged_site import HOSTILE, INJECTED, NAMES, PLACES, PagedSite, fill, paged_site
+from tests.support.notebook_runs import post_notebook
+from tests.support.paged_site import (
+    HOSTILE,
+    IMAGE,
+    INJECTED,
+    NAMES,
+    PLACES,
+    SCRIPT,
+    PagedSite,
+    fill,
+    paged_site,
+)
 
 # What a browser does with a page does not depend on where the record is.
 pytestmark = pytest.mark.sqlite
@@ -29,6 +40,8 @@ _KINDS = [
     "hostile job 2",
     "runs",
     "run",
+    "notebooks",
+    "notebook",
     "specifications",
     "report",
     "report of a run",
@@ -163,3 +176,25 @@ def test_everybody_can_read_a_page(chromium: Browser, pages: Pages, name: str) -
             settle(page)
             found += [f"{scheme}, {viewport['width']}: {item}" for item in axe_problems(page)]
         assert not found, "\n".join(found)
+
+
+def test_a_script_in_a_notebook_never_runs(chromium: Browser, pages: Pages) -> None:
+    link = f'<a id="out" href="{pages.site.url}/runs" target="_blank">out</a>'
+    content = f"<!doctype html><title>t</title>{SCRIPT}{IMAGE}{link}<form action='/login'></form>"
+    job = post_notebook(pages.site.calls, run="scripted", page=content)
+    context = chromium.new_context(base_url=pages.site.url)
+    try:
+        # In the frame of our page, and by itself.
+        for path in (f"/notebook/{job}", f"/notebook/{job}/html"):
+            page = context.new_page()
+            page.goto(path)
+            shown = page.frames[-1]
+            expect(shown.locator("#out")).to_be_visible()
+            assert shown.locator("html").get_attribute(INJECTED) is None
+            with context.expect_page() as opened:
+                shown.locator("#out").click()
+            # What it links to has its own rights, not those of the frame.
+            expect(opened.value.locator("h1")).to_have_text("Runs")
+            expect(opened.value.locator("#zone")).to_be_visible()
+    finally:
+        context.close()

@@ -175,6 +175,7 @@ def test_one_metric_written_twice_is_a_problem(tmp_path: Path) -> None:
         ),
         (("60", ".nan"), "a.yaml:2: the threshold's value nan is not finite"),
         (("60", "[60]"), "a.yaml:2: the threshold's value [60] is not a number"),
+        (("60", "no"), "a.yaml:2: the threshold's value False is not a number"),
         (("value: 60, ", ""), "a.yaml:2: the threshold has no value: write one"),
     ],
 )

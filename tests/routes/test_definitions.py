@@ -4,16 +4,15 @@ import httpx
 import pytest
 
 from squash_api.definitions.changes import Change
-from squash_api.routes.definitions import (
+from squash_api.routes.definition_objects import (
     ChangedMetric,
     ChangedSpec,
     MetricObject,
     MetricPage,
     SpecObject,
     SpecPage,
-    changed_list,
-    changed_one,
 )
+from squash_api.routes.definitions import changed_list, changed_one
 from tests.support.calls import Calls, log_in
 
 A = {"name": "p.a", "description": "What it is.", "unit": "mmag", "tags": ["x"]}

@@ -19,7 +19,7 @@ KEYS_OF_OLD = {
 def test_the_root_maps_names_to_absolute_urls(shared_client: httpx.Client, accept: str) -> None:
     reply = shared_client.get("/", headers={"Accept": accept})
     assert reply.headers["Content-Type"] == "application/json"
-    keys = KEYS_OF_OLD | {"report", "runs"}
+    keys = KEYS_OF_OLD | {"report", "runs", "standings", "alert", "alerts", "silence", "silences"}
     assert reply.json() == {name: f"http://127.0.0.1:8000/{name}" for name in keys}
 
 

@@ -1,16 +1,21 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.writing import Rejected
+from squash_api.record.alerts import RESOLVED
 from squash_api.record.metrics import declare_metrics
+from squash_api.record.tables import alert
 from squash_api.site import Site
 from squash_api.standings.standing import Standings
 from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch
 from tests.support.builders import make_body, make_settings, measured, store_job
 from tests.support.definitions import ADA, spec
+from tests.support.made_alerts import open_alerts
 from tests.support.observatory import (
     HOUR_NS,
     NOW_NS,
@@ -93,6 +98,33 @@ def verdicts(site: Observatory, outlet: FakeOutlet, *, is_for_grafana: bool = Tr
     return outlet.take("squash_verdict")
 
 
+@pytest.mark.sqlite
+def test_what_is_raised_no_more_is_said_once(site: Observatory, outlet: FakeOutlet) -> None:
+    site.define(AFTER)
+    watch = Watch(
+        Standings(site.reader, site.definitions.in_force),
+        [outlet],
+        squash_url=URL,
+        is_for_grafana=True,
+        clock=lambda: site.now_ns,
+    )
+    pass_time(site, watch)
+    (line,) = outlet.take("squash_verdict")
+    branch = line.partition("branch=")[2].partition(",")[0]
+    open_alerts(site.record, {"filter": "r"}, metric="p.a", branch=branch, severity=2)
+    over = update(alert).values(state=RESOLVED)
+    said = []
+    for is_over in (False, True, False):
+        if is_over:
+            site.record.write(lambda connection: connection.execute(over))
+        pass_time(site, watch)
+        said.append([item for item in outlet.take("squash_verdict") if "filter=r" in item])
+    assert [len(lines) for lines in said] == [1, 1, 0]
+    assert "severity=2" in said[0][0]
+    assert "severity=0" in said[1][0]
+
+
+@pytest.mark.sqlite
 def test_grafana_is_told_each_minute_what_only_the_service_raises(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
@@ -100,6 +132,25 @@ def test_grafana_is_told_each_minute_what_only_the_service_raises(
     assert [" alert=0,severity=0,value=0 " in line for line in verdicts(site, outlet)] == [True]
 
 
+@pytest.mark.sqlite
+def test_what_is_raised_is_told_with_its_series_unless_nobody_is_to_hear_of_it(
+    site: Observatory, outlet: FakeOutlet
+) -> None:
+    site.define(AFTER)
+    (line,) = verdicts(site, outlet)
+    branch = line.partition("branch=")[2].partition(",")[0]
+    heard: dict[str, Any] = {"metric": "p.a", "branch": branch, "severity": 2, "value": 9.0}
+    (alert_id,) = open_alerts(site.record, {"filter": "r"}, **heard)
+    open_alerts(site.record, {"filter": "g"}, **heard, silence_id=1)
+    open_alerts(site.record, {"filter": "i"}, **heard, is_trial=True)
+    first, *others = verdicts(site, outlet)
+    assert first.partition(" ")[0] == line.partition(" ")[0]
+    (told,) = others
+    assert told.startswith(f"squash_verdict,branch={branch},filter=r,metric=p.a ")
+    assert f" alert={alert_id},severity=2,value=9 " in told
+
+
+@pytest.mark.sqlite
 def test_unless_grafana_tells_people_no_verdict_is_written(
     site: Observatory, outlet: FakeOutlet
 ) -> None:
@@ -107,6 +158,7 @@ def test_unless_grafana_tells_people_no_verdict_is_written(
     assert verdicts(site, outlet, is_for_grafana=False) == []
 
 
+@pytest.mark.sqlite
 def test_what_kapacitor_and_grafana_judge_themselves_has_no_verdict(
     site: Observatory, outlet: FakeOutlet
 ) -> None:

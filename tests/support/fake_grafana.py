@@ -26,6 +26,7 @@ class FakeGrafana:
         self.folder_of: dict[str, str] = {}
         self.sources: dict[str, dict[str, Any]] = {}
         self.of_files: set[str] = set()
+        self.is_admin = True
         self.requests: list[tuple[str, str]] = []
         self._last_id = 0
 
@@ -69,6 +70,8 @@ class FakeGrafana:
                 folder = json.loads(request.read())
                 self.folders[folder["uid"]] = folder
                 return 200, folder
+            case "GET", ["datasources", *_] if not self.is_admin:
+                return 403, {"message": "You'll need additional permissions"}
             case "GET", ["datasources", "uid", uid] if uid in self.sources:
                 return 200, self.sources[uid]
         return 404, _UNKNOWN

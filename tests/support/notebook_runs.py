@@ -5,7 +5,7 @@ from typing import Any
 from squash_api.schema.notebooks import RUN_KEY, pipeline_of, run_text
 from tests.support.calls import Calls
 
-PAGE = "<!doctype html><p>a page</p><script>alert(1)</script>"
+PAGE = "<!doctype html><html lang='en'><title>t</title><main><h1>a page</h1></main></html>"
 
 
 def notebook_document(
@@ -14,11 +14,12 @@ def notebook_document(
     failed: int = 0,
     release: str | None = None,
     run: str = "r1",
+    page: str = PAGE,
     **parameters: Any,
 ) -> dict[str, Any]:
     """Make the document of a run, as `squash notebook run` does."""
     problem = "cell 2: ValueError: no values" if failed else None
-    files = {"html": PAGE, "ipynb": '{"cells": []}'}
+    files = {"html": page, "ipynb": '{"cells": []}'}
     blob = {
         "identifier": f"b-{run}",
         "name": "notebook",

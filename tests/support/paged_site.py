@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ import httpx
 
 from tests.support.calls import Calls, log_in
 from tests.support.metrics_packages import ROOT
+from tests.support.notebook_runs import post_notebook
 from tests.support.service import READING, Service
 from tests.support.site import TIMEOUT_S, job_document, wait_for
 
@@ -127,6 +129,9 @@ NAMES = (
     "runs",
     "run",
     "hostile run",
+    "notebooks",
+    "notebook",
+    "hostile notebook",
     "alerts",
     "alert",
     "alerts, hostile query",
@@ -140,6 +145,7 @@ NAMES = (
     "overview, hostile query",
     "metric, hostile query",
     "runs, hostile query",
+    "notebooks, hostile query",
     "specifications, hostile query",
     "report, hostile query",
     "search, hostile query",
@@ -156,6 +162,9 @@ def fill(site: PagedSite) -> dict[str, str]:
     ]
     define_hostile(site)
     hostile = [site.post(document) for document in hostile_jobs()]
+    notebook = post_notebook(site.calls, run="n1", release="w_1", failed=1, since="30d")
+    texts = dict(pairwise(HOSTILE))
+    hostile_notebook = post_notebook(site.calls, HOSTILE[0], run=HOSTILE[3], **texts)
     addresses = [
         "/",
         "/?package=hostile",
@@ -168,6 +177,9 @@ def fill(site: PagedSite) -> dict[str, str]:
         "/runs",
         "/runs/nightly/1000",
         f"/runs/{quote(PATH, safe='')}/{quote(PATH, safe='')}",
+        "/notebooks",
+        f"/notebook/{notebook}",
+        f"/notebook/{hostile_notebook}",
         "/alerts",
         f"/alert/{site.wait_for_alert()}",
         f"/alerts?{_hostile_query('metric', 'tag')}%3D1",
@@ -181,6 +193,7 @@ def fill(site: PagedSite) -> dict[str, str]:
         f"/?{_hostile_query('q', 'tag', 'package', 'dataset', 'filter', 'instrument')}",
         f"/metric/{PLAIN_METRIC}?{_hostile_query('x', 'instrument', 'filter', 'dataset')}",
         f"/runs?{_hostile_query('pipeline', 'dataset', 'filter')}",
+        f"/notebooks?{_hostile_query('template', 'version_tag', 'run')}",
         f"/specs?{_hostile_query('q', 'package')}",
         f"/report?{_hostile_query('dataset', 'filter', 'instrument', 'tag')}",
         f"/search?{_hostile_query('q')}",

@@ -5,11 +5,14 @@ Every request with a body is sent with the example of the document.
 """
 
 import json
+import math
+import re
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -49,6 +52,9 @@ _PATHS = {
 _NAMES = {"/user": "grace", "/webhooks": "night log", "/spec": "camera.Pressure.minimum"}
 _QUERIES = {"/search": "?q=PA1", "/report": "?since=30d", "/measurements": f"?metric={_METRIC}"}
 _SECRETS = {"access_token": "eyJ...", "secret": "whsec_..."}
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+# When all was asked for, in the examples.
+_MOMENT = datetime(2026, 11, 28, 3, 12, tzinfo=UTC)
 _NOT_ASKED = {
     # A stream that does not end.
     "get_events",
@@ -95,7 +101,7 @@ def _fill(site: Site, calls: Calls) -> None:
             "dataset": "cfht",
             "filter_name": "r",
             "instrument": "MegaCam",
-            "date": f"2026-11-2{number - 1035}T03:12:00Z",
+            "date": (datetime.now(UTC) - timedelta(days=1043 - number)).strftime(_TIME),
         }
         job = Job([Measurement(_METRIC, 9.5 * u.mmag, identifier=f"{number:032}")], meta=meta)
         job.link("map", f"https://plots.example.org/{number}.png", type="image/png")
@@ -180,11 +186,36 @@ def shape(answer: Any) -> Any:
     return "number" if isinstance(answer, int | float) else type(answer).__name__
 
 
+def steady(text: str, *, began: datetime) -> str:
+    """Write answers as if all had been asked for at one moment, so that they stay as they are.
+
+    Times are moved, those of one minute to the same; what names keys is always the same.
+    """
+
+    def moved(found: re.Match[str]) -> str:
+        text = found[0]
+        if text.isdigit():
+            when = datetime.fromtimestamp(int(text) // 10**9, UTC)
+            return f"{int(_moved(when, began).timestamp()) * 10**9}"
+        when = datetime.fromisoformat(f"{text[:10]}T{text[11:16]}:{text[17:19] or '00'}+00:00")
+        return _moved(when, began).strftime(f"%Y-%m-%d{text[10]}%H:%M:%S")[: len(text)]
+
+    text = re.sub(r"2\d{3}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?|\b1\d{18}\b", moved, text)
+    return re.sub(r"\b[0-9a-f]{12}\b(?=[\"`])", "0a1b2c3d4e5f", text)
+
+
+def _moved(when: datetime, began: datetime) -> datetime:
+    # What took a moment took none.
+    minutes = math.floor((when - began).total_seconds() / 60)
+    return _MOMENT + timedelta(minutes=minutes)
+
+
 if __name__ == "__main__":
+    at_first = datetime.now(UTC) - timedelta(seconds=5)
     with tempfile.TemporaryDirectory() as name:
         found = ask_everything(Path(name))
     for words in found.refused.values():
         print(words)  # noqa: T201  a command of developers
     ordered = dict(sorted(found.replies.items()))
-    text = json.dumps(ordered, indent=1, ensure_ascii=False)
-    EXAMPLES.write_text(f"{text}\n", encoding="utf-8")
+    written = json.dumps(ordered, indent=1, ensure_ascii=False)
+    EXAMPLES.write_text(f"{steady(written, began=at_first)}\n", encoding="utf-8")

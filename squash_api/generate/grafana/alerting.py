@@ -26,9 +26,9 @@ from squash_api.generate.grafana.alerting_texts import (
     ROUTE,
     TEMPLATE,
     message_template,
+    plain,
 )
 from squash_api.generate.grafana.connections import (
-    FOLDER_TITLE,
     PROVISIONING,
     literal_text,
     uid_of,
@@ -47,6 +47,9 @@ DELETED = f"{ALERTING}/deleted-rules.yaml"
 """The file with the uids of rules that are gone, or Grafana would keep them."""
 
 _ORGANISATION = 1
+# Grafana finds it by its title, and may make it before that of the dashboards, without its uid:
+# with the same title that one could then not be made.
+_FOLDER = "SQuaSH alerts"
 _DEFAULT_RECEIVER = "grafana-default-email"
 _NEVER = "52w"
 _FIRST_YEAR = 1970
@@ -159,7 +162,7 @@ def _groups(
         {
             "orgId": _ORGANISATION,
             "name": name,
-            "folder": FOLDER_TITLE,
+            "folder": _FOLDER,
             "interval": "1m",
             "rules": found,
         }
@@ -182,10 +185,10 @@ def _rule(rule: Rule, retention_policy: str, *, is_paused: bool) -> dict[str, An
         "noDataState": rule.no_data,
         "execErrState": rule.error,
         "for": "0s",
-        # Grafana replaces variables in labels, and not in annotations.
+        # Both are templates; Grafana replaces variables in labels alone.
         "annotations": {key: text for key, text in rule.annotations.items() if text},
         "labels": {
-            **{key: literal_text(text) for key, text in labels.items() if text},
+            **{key: literal_text(plain(text)) for key, text in labels.items() if text},
             ROOT: "$SQUASH_URL",
         },
         "isPaused": is_paused,

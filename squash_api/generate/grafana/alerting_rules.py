@@ -24,13 +24,11 @@ from squash_api.schema import watch as names
 from squash_api.schema.names import SQUASH_ID, split_metric_name
 from squash_api.verify.metrics import Metric
 
-VERDICT_S = 600
-"""So long a verdict on a series counts: the service repeats each of them every minute."""
-
-KEEP = "KeepLast"
-OK = "OK"
-ALERTING = "Alerting"
-
+_KEEP = "KeepLast"
+_OK = "OK"
+_ALERTING = "Alerting"
+# So long what the service raises counts: it repeats it every minute.
+_VERDICT_S = 180
 _LATE_S = 3600
 _OWN_S = 900
 _GONE_S = 6 * 3600
@@ -94,8 +92,8 @@ class Rule:
     condition: str
     annotations: Mapping[str, str]
     route: Route
-    no_data: str = OK
-    error: str = KEEP
+    no_data: str = _OK
+    error: str = _KEEP
     metric: str = ""
 
     @property
@@ -175,6 +173,8 @@ def late_rule(expected: Expectation, metric: Metric) -> Rule:
             _waits(expected.group),
             after=expected.muted_through,
         ),
+        # The service says it every minute: without that it is unknown.
+        no_data=_KEEP,
         metric=metric.name,
     )
 
@@ -203,8 +203,8 @@ def own_rules() -> Iterator[Rule]:
         annotations=texts.watch_is_silent(),
         route=Route(),
         # That there is none is what it is about.
-        no_data=ALERTING,
-        error=ALERTING,
+        no_data=_ALERTING,
+        error=_ALERTING,
     )
 
 
@@ -235,7 +235,7 @@ def _served_rules(metric: Metric, branch: Branch) -> Iterator[Rule]:
         f"{identifier(names.BRANCH)} = {literal(branch.key)}",
     )
     columns = {
-        reference: _newest(column, names.VERDICT, *own, per=branch.per, seconds=VERDICT_S)
+        reference: _newest(column, names.VERDICT, *own, per=branch.per, seconds=_VERDICT_S)
         for reference, column in (
             ("A", names.SEVERITY),
             ("J", names.ALERT),
@@ -250,9 +250,10 @@ def _served_rules(metric: Metric, branch: Branch) -> Iterator[Rule]:
                 branch,
                 Telling(level, limits, ()),
                 queries=columns,
-                seconds=VERDICT_S,
+                seconds=_VERDICT_S,
                 condition=f"{_VALUE} == {exact_number(severity_of(level))}",
                 annotations=texts.of_verdict(metric, limits, branch.per),
+                no_data=_KEEP,
             )
 
 
@@ -266,6 +267,7 @@ def _limit_rules(alert: OwnAlert) -> Iterator[Rule]:
             seconds=_OWN_S,
             condition=_broken(telling),
             annotations=texts.of_service(alert, telling.limits),
+            no_data=_KEEP,
             route=Route(by=alert.per),
         )
 
@@ -279,6 +281,7 @@ def _rule(
     seconds: int,
     condition: str,
     annotations: Mapping[str, str],
+    no_data: str = _OK,
 ) -> Rule:
     return Rule(
         about=metric.name,
@@ -296,6 +299,7 @@ def _rule(
             telling.through,
             is_of_all=branch.group == PER_JOB,
         ),
+        no_data=no_data,
         metric=metric.name,
     )
 

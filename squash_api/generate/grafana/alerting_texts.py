@@ -47,10 +47,11 @@ def of_value(metric: Metric, limits: Sequence[Limit], per: Sequence[str]) -> dic
     listed = ", ".join(map(_asked, limits[:MOST_LISTED]))
     more = f" and {len(limits) - MOST_LISTED} more" if len(limits) > MOST_LISTED else ""
     well = shown_value(numbers, unless=unless) + _line(name, metric.unit, listed + more)
-    described = (
-        '{{ with $values.B }}{{ $v := .Value }}{{ $listed := "" }}{{ $more := "" }}'
+    described = _if_there(
+        "B",
+        '{{ $v := .Value }}{{ $listed := "" }}{{ $more := "" }}'
         f"{broken}{{{{ if $more }}}}\nand {{{{ len $more }}}} more{{{{ end }}}}"
-        f"{{{{ if not $listed }}}}{well}{{{{ end }}}}{{{{ end }}}}"
+        f"{{{{ if not $listed }}}}{well}{{{{ end }}}}",
     )
     return {
         "summary": _heading(metric),
@@ -66,11 +67,11 @@ def of_verdict(metric: Metric, limits: Sequence[Limit], per: Sequence[str]) -> d
     name = metric.name.partition(".")[2]
     listed = ", ".join(f"{limit.label} ({_demand(limit)})" for limit in limits[:MOST_LISTED])
     more = f" and {len(limits) - MOST_LISTED} more" if len(limits) > MOST_LISTED else ""
-    unit = _plain(f" {metric.unit}" if metric.unit else "")
-    value = f'{{{{ with $values.M }}}}{name} = {{{{ printf "%.6g" .Value }}}}{unit}\n{{{{ end }}}}'
+    unit = plain(f" {metric.unit}" if metric.unit else "")
+    value = _if_there("M", f'{name} = {{{{ printf "%.6g" .Value }}}}{unit}\n')
     return {
         "summary": _heading(metric),
-        "description": f"{value}{_plain(f'{listed}{more}')}: the alert says which, and why",
+        "description": f"{value}{plain(f'{listed}{more}')}: the alert says which, and why",
         "where": _where(per),
         "alert": _number("K"),
         "runbook": runbook_path("metric-alert"),
@@ -82,16 +83,12 @@ def late(expected: Expectation, metric: Metric, per: Sequence[str]) -> dict[str,
     every = f"every {duration_text(expected.expect.every_s)}"
     grace = expected.expect.grace_s
     words = f"{every}, and {duration_text(grace)} grace" if grace else every
-    age, by = (
-        f"{{{{ with $values.{value} }}}}{{{{ humanizeDuration .Value }}}}{{{{ end }}}}"
-        for value in "KB"
-    )
+    age, by = (_if_there(value, "{{ humanizeDuration .Value }}") for value in "KB")
+    is_late = _if_there("B", "{{ if gt .Value 0.0 }}{{ $late = true }}{{ end }}")
+    name = expected.specification
     described = (
-        f"{{{{ $late := false }}}}{{{{ with $values.B }}}}{{{{ if gt .Value 0.0 }}}}"
-        "{{ $late = true }}{{ end }}{{ end }}"
-        f"{{{{ if $late }}}}no value for {expected.specification} for {age}, "
-        f"expected {words}: {by} late{{{{ else }}}}{expected.specification} is in time again"
-        "{{ end }}"
+        f"{{{{ $late := false }}}}{is_late}{{{{ if $late }}}}no value for {name} for {age}, "
+        f"expected {words}: {by} late{{{{ else }}}}{name} is in time again{{{{ end }}}}"
     )
     return {
         "summary": f"{_heading(metric, ' is late')}",
@@ -105,12 +102,8 @@ def of_service(alert: OwnAlert, limits: Sequence[Limit]) -> dict[str, str]:
     """Return the annotations of a rule on the service itself."""
     demand = " and ".join(_demand(limit) for limit in limits)
     unit = f" {alert.unit}" if alert.unit else ""
-    value = (
-        f'{alert.measure} = {{{{ with $values.B }}}}{{{{ printf "%.{alert.digits}f" .Value }}}}'
-        f"{{{{ end }}}}{unit}, must be {demand}\n"
-        if alert.measure
-        else ""
-    )
+    number = _if_there("B", f'{{{{ printf "%.{alert.digits}f" .Value }}}}')
+    value = f"{alert.measure} = {number}{unit}, must be {demand}\n" if alert.measure else ""
     return {
         "summary": f"SQuaSH: {alert.about}",
         "description": f"{value}{alert.advice}",
@@ -225,13 +218,13 @@ def _safe(text: str) -> str:
 def _heading(metric: Metric, more: str = "") -> str:
     package, _, name = metric.name.partition(".")
     clause = first_clause(metric.description)
-    return _plain(
+    return plain(
         f"{metric.display_name or name} ({package}){more}{f': {clause}' if clause else ''}"
     )
 
 
 def _line(name: str, unit: str, asked: str) -> str:
-    return f"{name} = {{{{ $s }}}}{_plain(f' {unit}' if unit else '')}, must be {_plain(asked)}"
+    return f"{name} = {{{{ $s }}}}{plain(f' {unit}' if unit else '')}, must be {plain(asked)}"
 
 
 def _asked(limit: Limit) -> str:
@@ -249,7 +242,7 @@ def _lf(listed: str) -> str:
 def _where(per: Sequence[str]) -> str:
     """Return the template of the tags that tell a series apart."""
     tags = "".join(
-        f'{{{{ with index $labels "{name}" }}}}{{{{ $line }}}}{_plain(name)} {{{{ . }}}}'
+        f'{{{{ with index $labels "{name}" }}}}{{{{ $line }}}}{plain(name)} {{{{ . }}}}'
         '{{ $line = ", " }}{{ end }}'
         for name in per
     )
@@ -257,9 +250,20 @@ def _where(per: Sequence[str]) -> str:
 
 
 def _number(value: str) -> str:
-    return f'{{{{ with $values.{value} }}}}{{{{ printf "%.0f" .Value }}}}{{{{ end }}}}'
+    return _if_there(value, '{{ printf "%.0f" .Value }}')
 
 
-def _plain(text: str) -> str:
+def _if_there(reference: str, text: str) -> str:
+    """Return a template of a value, `.Value`, that is empty if there is none.
+
+    Asked for by its name, one that is not there would be 0.
+    """
+    return (
+        "{{ range $name, $found := $values }}"
+        f'{{{{ if eq $name "{reference}" }}}}{text}{{{{ end }}}}{{{{ end }}}}'
+    )
+
+
+def plain(text: str) -> str:
     """Return text that a template of Go shows unchanged."""
     return text.replace("{", '{{"{"}}')

@@ -256,9 +256,11 @@ def read_number(
     """Read the number `name` in the mapping `key` of a document: a finite one, or one as text."""
     try:
         number = quantity_value(written, unit or "")
-        if isfinite(number):
+        # astropy takes true for 1; whoever wrote `no` or `on` meant something else.
+        if isfinite(number) and not isinstance(written, bool):
             return number
-        reason = f"{written!r} is not finite: write a finite number"
+        what = "not a number" if isinstance(written, bool) else "not finite"
+        reason = f"{written!r} is {what}: write a finite number"
     except UnitError as error:
         reason = str(error)
     faults.append(Fault((key, name), f"the {key}'s {name} {reason}"))

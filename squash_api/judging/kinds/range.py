@@ -39,8 +39,8 @@ class Range(Criterion):
             "range": {
                 "type": "object",
                 "properties": {
-                    "low": {"type": ["number", "null"]},
-                    "high": {"type": ["number", "null"]},
+                    "low": {"type": ["number", "string", "null"]},
+                    "high": {"type": ["number", "string", "null"]},
                     "unit": {"type": "string"},
                 },
                 "required": ["unit"],

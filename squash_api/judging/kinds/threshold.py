@@ -60,7 +60,7 @@ class Threshold(Criterion):
             "threshold": {
                 "type": "object",
                 "properties": {
-                    "value": {"type": "number"},
+                    "value": {"type": ["number", "string"]},
                     "unit": {"type": "string"},
                     "operator": {"type": "string", "enum": [*OPERATORS]},
                 },

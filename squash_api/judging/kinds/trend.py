@@ -69,8 +69,8 @@ class Trend(Criterion):
                 "properties": {
                     "n": {"type": "integer", "minimum": _LEAST, "maximum": _MOST},
                     "offset": {"type": "integer", "minimum": 0, "maximum": _MOST},
-                    "k": {"type": "number"},
-                    "floor": {"type": "number"},
+                    "k": {"type": ["number", "string"]},
+                    "floor": {"type": ["number", "string"]},
                     "unit": {"type": "string"},
                     "min_history": {"type": "integer", "minimum": _LEAST, "maximum": _MOST},
                     "direction": {"type": "string", "enum": [*DIRECTIONS]},

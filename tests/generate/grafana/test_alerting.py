@@ -186,7 +186,7 @@ def test_a_late_value_is_told_and_one_in_time_is_not(tmp_path: Path) -> None:
     package = package_of(tmp_path, one("expect: {every: 24h}"))
     (rule,) = rules_on(package, "validate.AM1.design")
     assert (rule.state(1.0), rule.state(0.0), rule.state(-5.0)) == ("Alerting", "OK", "OK")
-    assert rule.state(None) == "OK"
+    assert rule.state(None) == "KeepLast"
 
 
 def test_a_silent_service_is_told_because_there_is_nothing(of_the_service: list[ReadRule]) -> None:
@@ -217,6 +217,7 @@ def test_what_the_service_raises_is_told_at_its_level(tmp_path: Path, severity: 
     rules = rules_on(package_of(tmp_path, specs))
     told = [rule.level for rule in rules if rule.state(float(severity)) == "Alerting"]
     assert told == ([level_of(severity)] if severity else [])
+    assert {rule.state(None) for rule in rules} == {"KeepLast"}
     assert all("squash_verdict" in query for rule in rules for query in rule.queries.values())
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from math import inf, isfinite
+from math import inf, isfinite, nextafter
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,18 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from squash_api.generate.grafana.connections import SOURCE
 from squash_api.generate.grafana.files import dashboard_uid
-from squash_api.generate.panels import LEVEL_COLORS
+from squash_api.generate.grafana.panels import panel_of
+from squash_api.generate.panels import FINE, LEVEL_COLORS, Cell, Tile, limit_steps
+from squash_api.judging.alerts import LEVELS, Alert, level_of
+from squash_api.judging.limits import Limit, LimitJudge
 from squash_api.schema.names import VALUE_TAGS
 from tests.support.grafana import grafana_dashboards
+from tests.support.limits import limit as made_limit
 from tests.support.metrics_packages import METRICS, ROOT, SPECS
 
 pytestmark = pytest.mark.sqlite
@@ -282,3 +288,28 @@ def test_the_retention_policy_is_in_every_request(tmp_path: Path) -> None:
         target["policy"] for item in document["panels"] for target in item.get("targets", [])
     }
     assert policies == {"year"}
+
+
+LIMITS = st.lists(
+    st.builds(
+        lambda operator, value, level: made_limit(operator, value, alert=Alert(level=level)),
+        st.sampled_from(["<=", "<", ">=", ">", "==", "!="]),
+        st.one_of(st.sampled_from([0.0, 1.0, 8.0]), st.floats(-1e12, 1e12)),
+        st.sampled_from(LEVELS),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(LIMITS)
+def test_a_tile_has_the_color_of_the_level_that_the_judge_finds(limits: list[Limit]) -> None:
+    tile = Tile("AM1", "SELECT 1", "AM1", digits=2, steps=limit_steps(limits))
+    made = panel_of(Cell(tile, 0, 0, 2, 2), 1, retention_policy="autogen")
+    read = json.loads(json.dumps(made, allow_nan=False))
+    judge = LimitJudge(limits)
+    for number in {bound.number for limit in limits for bound in limit.criterion.bounds}:
+        for value in (nextafter(number, -inf), number, nextafter(number, inf)):
+            severity = judge.badness(value)
+            wanted = LEVEL_COLORS[level_of(severity)] if severity else FINE
+            assert color_at(read, value) == wanted

@@ -142,6 +142,12 @@ def test_a_missing_data_source_is_noted() -> None:
     assert connected(fake).notes() == []
 
 
+def test_who_may_not_look_at_data_sources_is_told_nothing_of_them() -> None:
+    fake = FakeGrafana()
+    fake.is_admin = False
+    assert connected(fake).notes() == []
+
+
 def test_what_the_server_adds_is_no_difference(files: dict[str, str]) -> None:
     document: dict[str, Any] = json.loads(files["grafana/dashboards/squash-overview.json"])
     ours = GrafanaDashboard("squash-overview", document)
