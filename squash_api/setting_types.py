@@ -41,6 +41,9 @@ def _http_url(url: str) -> str:
 
 Url = Annotated[str, AfterValidator(_http_url)]
 
+AlertsBy = Literal["kapacitor", "grafana"]
+"""Which of the two tells people of alerts; the other one only judges."""
+
 
 def _network(text: str) -> str:
     try:

@@ -26,6 +26,7 @@ from squash_api.setting_types import (
     DAYS,
     DURATION,
     LOOPBACK,
+    AlertsBy,
     Host,
     KafkaSettings,
     KafkaTarget,
@@ -263,6 +264,10 @@ class Settings(KafkaSettings):
         le=3600,
         description="How long no alert must join a group until it is told, in seconds.",
     )
+    alerts_by: AlertsBy = Field(
+        "kapacitor",
+        description="Who tells people of alerts: `kapacitor`, or `grafana`. See `squash generate`.",
+    )
     influx_url: Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
@@ -281,6 +286,10 @@ class Settings(KafkaSettings):
         (), description="JSON list of more Kapacitors: name, url, database, retention_policy."
     )
     chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
+    grafana_url: Url | None = Field(None, description="Grafana, for `squash live`.")
+    grafana_token: SecretStr | None = Field(
+        None, description="Token of a service account of Grafana, with the role Editor."
+    )
     webhook_networks: Annotated[tuple[Network, ...], NoDecode, split(",")] = Field(
         (),
         description=(
@@ -292,7 +301,9 @@ class Settings(KafkaSettings):
     )
     slack: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Tell Slack alerts: `auto` unless Kapacitor does, which has a URL then.",
+        description=(
+            "Tell Slack alerts: `auto` unless Kapacitor, which has a URL then, or Grafana does."
+        ),
     )
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub, which sets the states of commits and comments."
@@ -304,6 +315,11 @@ class Settings(KafkaSettings):
     github_url: Url = Field(
         "https://api.github.com", description="GitHub's API; of GitHub Enterprise, its /api/v3."
     )
+
+    def token_of(self, server: str) -> str:
+        """Return the token for a server that files are generated for; empty if there is none."""
+        found: SecretStr | None = getattr(self, f"{server}_token", None)
+        return "" if found is None else found.get_secret_value()
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:
@@ -338,10 +354,11 @@ class Settings(KafkaSettings):
 
     @property
     def tells_slack(self) -> bool:
-        """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
+        """Whether the service itself tells Slack: by default only if no other program does."""
         if self.slack_url is None or self.slack == "off":
             return False
-        return self.slack == "on" or not self.kapacitors
+        is_told = self.alerts_by == "grafana" or bool(self.kapacitors)
+        return self.slack == "on" or not is_told
 
     @property
     def tells_github(self) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.errors import NotFoundError, OnlyReadsError, SettingsError
+from squash_api.errors import OnlyReadsError, SettingsError
 from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
 from squash_api.record.deliveries import ensure_targets, target_names
 from squash_api.record.installation import claim, skip_ids
@@ -190,9 +190,8 @@ class Site:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
         # Only a server may have a replica: a record in a file is not opened for this.
-        may_only_read = (
-            self.settings.read_only == "on" or file_at(self.settings.database_url) is None
-        )
+        is_server = file_at(self.settings.database_url) is None
+        may_only_read = is_server or self.settings.read_only == "on"
         only_reads = may_only_read and self.record.only_reads is not None
         if self._tags_of == "settings" and not only_reads:
             return schema
@@ -497,18 +496,9 @@ class Site:
 
     def verdicts(self, job_id: int) -> Sequence[Verdict]:
         """Judge a job by the specifications in force when it was received; none if it is gone."""
-        from squash_api.ingest.stored_job import load_job
-        from squash_api.standings.job_states import job_report
+        from squash_api.standings.job_states import verdicts_on
 
-        try:
-            with self.reader.view() as view:
-                row, job = view.ask(load_job, job_id)
-        except NotFoundError:
-            return ()
-        definitions, evidence = self.definitions, self.evidence
-        return job_report(
-            row, job, definitions=definitions, metrics=self.metrics, is_now=False, evidence=evidence
-        )
+        return verdicts_on(job_id, self.reader, self.definitions, self.evidence)
 
     def raising(self) -> Raising:
         """Make what opens, changes and ends the alerts of the record."""
@@ -527,7 +517,12 @@ class Site:
 
         if self.settings.watch == "off" or not outlets:
             return None
-        return Watch(self.standings, outlets, squash_url=self.settings.url)
+        return Watch(
+            self.standings,
+            outlets,
+            squash_url=self.settings.url,
+            is_for_grafana=self.settings.alerts_by == "grafana",
+        )
 
     def retention(self) -> Retention | None:
         """Make what deletes old jobs; None if jobs are kept for ever."""

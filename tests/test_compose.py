@@ -75,8 +75,23 @@ IMAGE_VARIABLES = {
     "INFLUXDB_USERNAME": "chronograf --help; chronograf/squash.src",
     "INFLUXDB_PASSWORD": "chronograf --help; chronograf/squash.src",
     "REPORTING_DISABLED": "chronograf --help",
+    # Grafana reads GF_<section>_<key> of its configuration: "Configure Grafana", version 11.6.
+    "GF_SECURITY_ADMIN_PASSWORD": "grafana: security.admin_password; the entrypoint here",
+    "GF_SERVER_ROOT_URL": "grafana: server.root_url",
+    "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": "grafana: dashboards.default_home_dashboard_path",
+    "GF_ANALYTICS_REPORTING_ENABLED": "grafana: analytics.reporting_enabled",
+    "GF_ANALYTICS_CHECK_FOR_UPDATES": "grafana: analytics.check_for_updates",
+    "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "grafana: analytics.check_for_plugin_updates",
+    "GF_ANALYTICS_FEEDBACK_LINKS_ENABLED": "grafana: analytics.feedback_links_enabled",
+    "GF_NEWS_NEWS_FEED_ENABLED": "grafana: news.news_feed_enabled",
+    "GF_SECURITY_DISABLE_GRAVATAR": "grafana: security.disable_gravatar",
+    "GF_SNAPSHOTS_EXTERNAL_ENABLED": "grafana: snapshots.external_enabled",
+    "SQUASH_URL": "grafana/provisioning",
+    "SQUASH_INFLUX_URL": "grafana/provisioning",
+    "SQUASH_INFLUX_USER": "grafana/provisioning",
+    "SQUASH_INFLUX_PASSWORD": "grafana/provisioning",
 }
-"""Who reads each variable of the three other images, and as what."""
+"""Who reads each variable of the other images, and as what."""
 
 HOST_VARIABLES = {
     "RECORD_URL",
@@ -85,15 +100,19 @@ HOST_VARIABLES = {
     "INFLUXDB_IMAGE",
     "KAPACITOR_IMAGE",
     "CHRONOGRAF_IMAGE",
+    "GRAFANA_IMAGE",
+    "GRAFANA_ADMIN_PASSWORD",
     "BIND_ADDRESS",
     "SQUASH_PORT",
     "INFLUXDB_PORT",
     "KAPACITOR_PORT",
     "CHRONOGRAF_PORT",
+    "GRAFANA_PORT",
     "SQUASH_MEMORY",
     "INFLUXDB_MEMORY",
     "KAPACITOR_MEMORY",
     "CHRONOGRAF_MEMORY",
+    "GRAFANA_MEMORY",
 }
 """Variables of docker-compose.yml alone, which no container sees by these names."""
 
@@ -107,6 +126,8 @@ SECRETS = {
     "KAPACITOR_SLACK_0_URL": "http://127.0.0.1:9/dummy",
     "INFLUXDB_ADMIN_PASSWORD": "dummypassword",
     "POSTGRES_PASSWORD": "anotherdummypassword",
+    "GRAFANA_ADMIN_PASSWORD": "athirddummypassword",
+    "SQUASH_GRAFANA_TOKEN": "a dummy token for Grafana",
 }
 
 
@@ -165,7 +186,7 @@ def test_docker_compose_accepts_the_file_with_the_example_filled_in(tmp_path: Pa
     document = _configured(tmp_path, **SECRETS)
     servers = {"squash_api", "influxdb", "kapacitor", "chronograf"}
     # Compose 2 leaves out what is only in a profile.
-    assert set(document["services"]) - {"postgresql"} == servers
+    assert set(document["services"]) - {"postgresql", "grafana"} == servers
     assert document["services"]["squash_api"]["environment"]["SQUASH_SECRET"] == DUMMY_SECRET
 
 
@@ -361,6 +382,7 @@ def test_all_state_is_in_named_volumes() -> None:
         "/var/lib/influxdb",
         "/var/lib/kapacitor",
         "/var/lib/chronograf",
+        "/var/lib/grafana",
     }
 
 
@@ -371,7 +393,7 @@ def test_what_is_mounted_from_the_repository_is_there_and_cannot_be_written() ->
         for volume in service["volumes"]
         if volume.startswith("./")
     ]
-    assert len(mounts) == 3
+    assert len(mounts) == 5
     for mount in mounts:
         folder, _, mode = mount.split(":")
         assert any((ROOT / folder).iterdir()), folder
@@ -429,7 +451,7 @@ def test_ports_are_open_on_this_machine_alone(tmp_path: Path) -> None:
         "influxdb": ["127.0.0.1:8086:8086/tcp"],
         "kapacitor": ["127.0.0.1:9092:9092/tcp"],
         "chronograf": ["127.0.0.1:8888:8888/tcp"],
-    }
+    } | ({"grafana": ["127.0.0.1:3000:3000/tcp"]} if "grafana" in services else {})
 
 
 def test_every_server_is_watched_limited_and_started_again() -> None:
@@ -445,7 +467,46 @@ def test_postgresql_is_started_only_by_its_profile_and_serves_only_the_container
     service = _services()["postgresql"]
     assert service["profiles"] == ["postgresql"]
     assert "ports" not in service
-    assert [name for name, each in _services().items() if "profiles" in each] == ["postgresql"]
+
+
+def test_grafana_is_started_only_by_its_profile_with_an_admin_s_password() -> None:
+    service = _services()["grafana"]
+    assert service["profiles"] == ["grafana"]
+    assert {name for name, each in _services().items() if "profiles" in each} == {
+        "postgresql",
+        "grafana",
+    }
+    # Compose reads `$$` as `$`.
+    shell, option, script = (part.replace("$$", "$") for part in service["entrypoint"])
+    script = script.replace("exec /run.sh", "echo started")
+    for password, said in (("", "GRAFANA_ADMIN_PASSWORD is empty"), ("x", "started")):
+        reply = subprocess.run(
+            [shell, option, script],
+            env={"PATH": "/usr/bin:/bin", "GF_SECURITY_ADMIN_PASSWORD": password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said in reply.stdout + reply.stderr
+        assert reply.returncode == (0 if password else 1)
+
+
+def test_grafana_is_given_what_its_files_ask_for_and_tells_nobody() -> None:
+    environment = _environments()["grafana"]
+    files = [path.read_text("utf-8") for path in (ROOT / "grafana/provisioning").rglob("*.yaml")]
+    named = set(re.findall(r"(?<!\$)\$\{?(SQUASH_\w+)", "\n".join(files)))
+    assert named
+    assert named <= set(environment)
+    telling = {name for name in environment if "ANALYTICS" in name or "NEWS" in name}
+    assert len(telling) == 5
+    assert {environment[name] for name in telling} == {"false"}
+
+
+def test_grafana_finds_the_dashboards_where_its_provisioning_says() -> None:
+    (path,) = (ROOT / "grafana/provisioning/dashboards").glob("*.yaml")
+    (provider,) = yaml.safe_load(path.read_text("utf-8"))["providers"]
+    mount = f"./grafana/dashboards:{provider['options']['path']}:ro"
+    assert mount in _services()["grafana"]["volumes"]
 
 
 def test_the_record_is_in_postgresql_if_the_example_is_followed(tmp_path: Path) -> None:
@@ -474,13 +535,15 @@ def test_servers_wait_for_influxdb_and_the_service_for_nothing() -> None:
     services = _services()
     assert services["kapacitor"]["depends_on"] == waits
     assert services["chronograf"]["depends_on"] == waits
+    assert services["grafana"]["depends_on"] == waits
     assert "depends_on" not in services["squash_api"]
 
 
 def test_images_are_named_without_a_registry() -> None:
-    images = [service["image"] for service in _services().values()]
+    images = [service["image"].rpartition(":-")[2] for service in _services().values()]
     images += [line.split()[1] for line in _dockerfile() if line.startswith("FROM ")]
-    assert not [image for image in images if "/" in image]
+    # A name before a slash is that of a registry if it has a point or a port.
+    assert not [image for image in images if re.match(r"[^/]*[.:][^/]*/", image)]
 
 
 def test_the_image_runs_as_a_user_of_its_own() -> None:

@@ -13,7 +13,7 @@ import httpx
 import typer
 from pydantic import SecretStr
 
-from squash_api.commands import check_here, check_influxdb, check_servers
+from squash_api.commands import check_here, check_influxdb, check_kafka, check_servers
 from squash_api.commands.check_here import Check, EnoughError, Finding, Installation, error
 from squash_api.commands.terminal import AsJson, print_json
 from squash_api.errors import SettingsError, SquashError, runbook_path
@@ -103,8 +103,8 @@ def _subjects(here: Installation) -> Iterator[Subject]:
     if len(settings.kapacitors) > 1:
         yield Subject("alerts", itself, (check_servers.who_speaks,), "slack-twice")
     for brokers in settings.kafka:
-        kafka = partial(check_servers.open_kafka, brokers)
-        yield Subject(brokers.label, kafka, check_servers.KAFKA, "kafka-unavailable")
+        kafka = partial(check_kafka.open_kafka, brokers)
+        yield Subject(brokers.label, kafka, check_kafka.KAFKA, "kafka-unavailable")
     service = partial(check_servers.open_service, here)
     yield Subject("service", service, check_servers.SERVICE, "url-unreachable")
 

@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: Kapacitor, Chronograf, Kafka, the service itself.
+"""What `squash check` asks of servers: Kapacitor, Chronograf, Grafana, the service.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
@@ -24,8 +24,6 @@ from squash_api.commands.check_here import (
     ok,
     warning,
 )
-from squash_api.delivery.kafka_client import KafkaClient, Registry, require_kafka
-from squash_api.delivery.outlet import HeldUpError
 from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
@@ -34,7 +32,6 @@ from squash_api.generate.output import Output
 from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
 from squash_api.judging.wording import counted
-from squash_api.setting_types import KafkaTarget
 from squash_api.settings import KapacitorTarget, Settings
 
 TIMEOUT_S = 3.0
@@ -46,6 +43,8 @@ _GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "InfluxDB": ((1, 6), (1, 12)),
     "Kapacitor": ((1, 5), (1, 8)),
     "Chronograf": ((1, 7), (1, 11)),
+    # By its documents.
+    "Grafana": ((11, 0), (11, 6)),
 }
 """The first and the last version, each with its patches, of which it is known that they work."""
 
@@ -106,12 +105,12 @@ def known_good(what: str, text: str) -> Iterator[Finding]:
         yield make(said, advice, runbook="server-version")
 
 
-# Kapacitor and Chronograf
+# Kapacitor, Chronograf and Grafana
 
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A Kapacitor or a Chronograf that answers."""
+    """One of these that answers."""
 
     here: Installation
     output: Output
@@ -146,7 +145,8 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        server = server_of(output)(url, timeout_s=TIMEOUT_S)
+        token = here.settings.token_of(output.name)
+        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:
@@ -161,13 +161,16 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    yield from known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
+    if version_text:
+        yield from known_good(what, version_text)
+    else:
+        yield ok("it does not say its version")
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
-    if it.here.settings.kapacitors:
-        for note in it.server.notes():
-            yield warning(note.what, note.advice, runbook="subscription")
+    for note in it.server.notes():
+        yield warning(note.what, note.advice, runbook=note.runbook)
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
@@ -181,7 +184,7 @@ def _slack(it: OpenServer) -> Iterator[Finding]:
         what = "Slack is enabled in it, and the service tells Slack too: each alert comes twice"
         advice = "turn Slack off in it, or set SQUASH_SLACK=auto, see docs/outlets.md"
         yield warning(what, advice, runbook="slack-twice")
-    elif is_mute and not speaks:
+    elif is_mute and not speaks and it.here.settings.alerts_by == "kapacitor":
         what = "Slack is not enabled in it: alerts reach nobody, but by handlers of your own"
         advice = "enable it, see docs/deployment.md, Slack"
         yield warning(what, advice, runbook="alerts-unsent")
@@ -224,7 +227,7 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
         ),
     }
     try:
-        files = make_files(package, schema=it.here.schema, **place)
+        files = make_files(package, schema=it.here.schema, alerts_by=settings.alerts_by, **place)
         found = compare(files, Path(), it.server.things(), it.output.kinds)
     except (SettingsError, InvalidInputError, FilesError) as problem:
         yield warning(f"not compared: {problem}", "see squash generate", runbook="generated-files")
@@ -314,64 +317,6 @@ def _service_version(it: OpenService) -> Iterator[Finding]:
         yield warning(what, "use the command of the same release", runbook="server-version")
 
 
-# Kafka
-
-
-@dataclass(frozen=True, slots=True)
-class OpenKafka:
-    """Brokers of Kafka that answer; of each topic that they have, what is wrong with it."""
-
-    target: KafkaTarget
-    topics: Mapping[str, str | None]
-
-
-@contextmanager
-def open_kafka(target: KafkaTarget) -> Iterator[OpenKafka | Finding]:
-    """Ask the brokers for their topics; yield a finding if they do not answer."""
-    client = KafkaClient(target)
-    try:
-        require_kafka(target)
-        topics = client.topics(wait_s=TIMEOUT_S)
-    except SettingsError as problem:
-        yield error(problem.message, "the service does not start", runbook="settings")
-    except HeldUpError as problem:
-        advice = "what is to be sent is kept, and sent when that is over"
-        yield error(str(problem), advice, runbook=problem.runbook)
-    else:
-        yield OpenKafka(target, topics)
-    finally:
-        client.close()
-
-
-def _kafka_topics(it: OpenKafka) -> Iterator[Finding]:
-    wanted = [f"{it.target.prefix}.{kind}" for kind in it.target.sends if kind != "points"]
-    for name in wanted:
-        problem = it.topics.get(name)
-        if name not in it.topics:
-            what = f"there is no topic {name} yet"
-            yield warning(what, "make it, unless the brokers do", runbook="kafka-topic")
-        elif problem is not None:
-            yield error(
-                f"topic {name}: {problem}", "give its user the right", runbook="kafka-refused"
-            )
-    yield ok(f"it answers, and has {counted(len(it.topics), 'topic')}")
-
-
-def _kafka_registry(it: OpenKafka) -> Iterator[Finding]:
-    if "points" not in it.target.sends or it.target.points != "avro":
-        return
-    registry = Registry(it.target)
-    try:
-        registry.latest(f"{it.target.namespace}.check")
-    except HeldUpError as problem:
-        advice = "points are kept, and sent when that is over"
-        yield error(str(problem), advice, runbook=problem.runbook)
-    else:
-        yield ok("the schema registry answers")
-    finally:
-        registry.close()
-
-
 def _json_of(reply: httpx.Response) -> dict[str, Any]:
     try:
         found = reply.json()
@@ -393,5 +338,4 @@ def public(url: str) -> str:
 
 
 SERVER: tuple[Check, ...] = (_server_version, clock, _server_notes, _slack, _server_things)
-KAFKA: tuple[Check, ...] = (_kafka_topics, _kafka_registry)
 SERVICE: tuple[Check, ...] = (_service_state, _service_version, clock)

@@ -15,6 +15,8 @@ from squash_api.generate.outputs import OUTPUTS
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
+from squash_api.setting_types import AlertsBy
+from squash_api.settings import read_settings
 
 *_FIRST, _LAST = (f"{output.name}/" for output in OUTPUTS)
 _FOLDERS = f"{', '.join(_FIRST)} and {_LAST}"
@@ -29,11 +31,14 @@ class Inputs:
     schema: Schema
     place: Mapping[str, str]
     output: Path
+    alerts_by: AlertsBy = "kapacitor"
 
     def make(self) -> dict[str, str]:
         """Make the files, or end the command with the reasons not to write them."""
         with failing(code=1):
-            files = make_files(self.package, schema=self.schema, **self.place)
+            files = make_files(
+                self.package, schema=self.schema, alerts_by=self.alerts_by, **self.place
+            )
         problems = file_problems(files)
         if problems:
             fail("\n  ".join(["these files would be unsound:", *problems]), code=1)
@@ -41,7 +46,12 @@ class Inputs:
 
 
 def _read_inputs(
-    *, specs: list[Path] | None, output: Path, tag: list[str] | None, **place: str
+    *,
+    specs: list[Path] | None,
+    output: Path,
+    tag: list[str] | None,
+    alerts_by: AlertsBy | None,
+    **place: str,
 ) -> Inputs:
     """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
     require_parent(output)
@@ -52,7 +62,9 @@ def _read_inputs(
         schema = Schema(tuple(tag or ()))
     # An expired mute changes nothing here; `squash specs check` reports it.
     package = load_sound(directories, schema=schema, today=date.min)
-    return Inputs(directories, package, schema, place, output)
+    with failing():
+        chosen = read_settings()[0].alerts_by if alerts_by is None else alerts_by
+    return Inputs(directories, package, schema, place, output, chosen)
 
 
 def require_parent(directory: Path) -> None:
@@ -76,6 +88,10 @@ with_inputs = options_as(
         "tag": Annotated[
             list[str] | None, typer.Option(help="A tag that SQUASH_TAGS adds; may be repeated.")
         ],
+        "alerts_by": Annotated[
+            AlertsBy | None,
+            typer.Option(help="Who tells people of alerts, instead of SQUASH_ALERTS_BY."),
+        ],
     },
     defaults={"output": Path(), "database": "squash", "retention_policy": "autogen"},
     gather=lambda given: _read_inputs(**given),
@@ -96,7 +112,8 @@ def generate(
 ) -> None:
     """Write Kapacitor's tasks, and the dashboards of Chronograf and Grafana.
 
-    The files depend only on the specifications and the options, never on the settings or the day.
+    The files depend only on the specifications, the options, and SQUASH_ALERTS_BY, never on other
+    settings or the day.
     A generated file that is no longer needed is deleted; one without the words "squash generate"
     is kept.
 
@@ -131,7 +148,9 @@ def _export(inputs: Inputs, directory: Path) -> None:
     files: dict[str, str] = {}
     for output in OUTPUTS:
         if output.export is not None:
-            files |= output.export(inputs.package, schema=inputs.schema, **inputs.place)
+            files |= output.export(
+                inputs.package, schema=inputs.schema, alerts_by=inputs.alerts_by, **inputs.place
+            )
     try:
         directory.mkdir(exist_ok=True)
         for name, text in sorted(files.items()):

@@ -1,4 +1,4 @@
-"""`squash live`: running Kapacitors and Chronografs, compared with the specifications."""
+"""`squash live`: running Kapacitors, Chronografs and Grafanas, compared with specifications."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -57,7 +57,7 @@ def diff(
     The committed files and the servers are each compared with what is generated now; tasks,
     handlers and dashboards that differ are listed. For a threshold that was changed on the server
     the YAML that adopts it is shown. A server without a URL is not asked. A note says whether
-    Kapacitor subscribes to an InfluxDB.
+    Kapacitor subscribes to an InfluxDB, and whether Grafana lacks the data source.
 
     Exit code: 0 no differences, 1 something differs, 2 a server cannot be reached.
     """
@@ -146,9 +146,8 @@ def _compare(inputs: Inputs, servers: Servers) -> Comparison:
 @contextmanager
 def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
     """Connect to the servers that have a URL; a failure ends the command."""
-    if not all(urls.values()):
-        settings = load_settings()
-        urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in SERVED}
+    settings = load_settings()
+    urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in SERVED}
     if not any(urls.values()):
         options = " or ".join(f"--{item.name}" for item in SERVED)
         variables = " or ".join(_variable(item.setting) for item in SERVED)
@@ -156,7 +155,9 @@ def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
     with ExitStack() as opened:
         try:
             yield {
-                item.name: opened.enter_context(server_of(item)(url))
+                item.name: opened.enter_context(
+                    server_of(item)(url, token=settings.token_of(item.name))
+                )
                 for item in SERVED
                 if (url := urls[item.name])
             }

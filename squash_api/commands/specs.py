@@ -19,7 +19,7 @@ from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_me
 from squash_api.schema.names import Schema
 
 # Whatever they are: the problems of files are elsewhere.
-_PLACE = {"database": "squash", "retention_policy": "autogen"}
+_PLACE = ("squash", "autogen")
 _Directories = Annotated[
     list[Path], typer.Argument(metavar="DIR", help="Directories of metrics packages.")
 ]
@@ -171,7 +171,9 @@ def _load(directories: list[Path]) -> MetricsPackage:
 def _unsound_files(package: MetricsPackage) -> tuple[Problem, ...]:
     """Return why `squash generate` would refuse specifications that have no problem themselves."""
     try:
-        problems = file_problems(make_files(package, schema=Schema(), **_PLACE))
+        database, policy = _PLACE
+        files = make_files(package, schema=Schema(), database=database, retention_policy=policy)
+        problems = file_problems(files)
     except SquashError as error:
         problems = [error.message]
     return tuple(Problem(None, f"squash generate would refuse {problem}") for problem in problems)

@@ -85,6 +85,7 @@ class _Round:
     deleted_keys: Mapping[int, str] = field(default_factory=dict)
     jobs: list[_Job] = field(default_factory=list)
     news: list[Message] = field(default_factory=list)
+    kept: str | None = None
     cursor: Cursor | None = None
     seen: Seen | None = None
     has_more: bool = False
@@ -215,7 +216,7 @@ class KafkaOutlet(Outlet):
             body = body_of(item.event, item.time_ns, data)
             key = f"group {item.group.group_id}"
             found.news.append(Message(self._topic("alerts"), key, body.encode(), job_id))
-        found.cursor, found.seen = moved, seen
+        found.kept, found.cursor, found.seen = kept, moved, seen
 
     # Messages
 
@@ -329,7 +330,9 @@ class KafkaOutlet(Outlet):
                 quarantined=quarantined,
                 now_ns=time.time_ns(),
             )
-            if found.cursor is not None:
+            # Who was suspended in between finds that another has told of more.
+            is_as_read = get_state(connection, self._state_key) == found.kept
+            if found.cursor is not None and is_as_read:
                 set_state(connection, self._state_key, found.cursor.text)
 
         self._record.write(work)

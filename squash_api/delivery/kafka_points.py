@@ -18,7 +18,8 @@ from uuid import NAMESPACE_URL, uuid5
 import httpx
 import orjson
 
-from squash_api.delivery.kafka_client import Message, Registry, SchemaRefusedError
+from squash_api.delivery.kafka_client import Message, Registry
+from squash_api.delivery.outlet import HeldUpError
 from squash_api.influx.points import fields_of, job_to_points
 from squash_api.schema.names import (
     META_PREFIX,
@@ -122,9 +123,12 @@ class AvroForm(PointsForm):
             key = series_key(package, job.context.tags)
             try:
                 value = self._encode(topic, record)
-            except (SchemaRefusedError, ValueError, TypeError) as error:
+            except HeldUpError:
+                raise
+            except Exception as error:  # noqa: BLE001  it does not fit a schema that others have made
                 plain = orjson.dumps({**record.head, **record.tail})
-                yield Unsent(Message(topic, key, plain, job.job_id), str(error))
+                words = str(error) or type(error).__name__
+                yield Unsent(Message(topic, key, plain, job.job_id), words)
             else:
                 yield Message(topic, key, value, job.job_id)
 

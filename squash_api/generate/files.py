@@ -7,7 +7,7 @@ Other files there are never removed, and are not drift.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EISDIR
@@ -16,10 +16,11 @@ from pathlib import Path
 import yaml
 
 from squash_api.generate.kapacitor.tasks import kapacitor_files
-from squash_api.generate.output import MARK
+from squash_api.generate.output import MARK, FileKind
 from squash_api.generate.outputs import OUTPUTS, file_kind_of
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import Schema
+from squash_api.setting_types import AlertsBy
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
 _MAX_NAME_BYTES = 200
@@ -44,7 +45,12 @@ class Drift:
 
 
 def make_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: AlertsBy = "kapacitor",
 ) -> dict[str, str]:
     """Return the text of each file by path, sorted; it depends only on the arguments.
 
@@ -59,7 +65,7 @@ def make_files(
     place = {"database": database, "retention_policy": retention_policy}
     made: dict[str, str] = {}
     for output in OUTPUTS:
-        made |= output.render(package, schema=schema, **place)
+        made |= output.render(package, schema=schema, alerts_by=alerts_by, **place)
     return with_marks(made)
 
 
@@ -91,6 +97,7 @@ def file_problems(files: Mapping[str, str]) -> list[str]:
 
 def find_drift(files: Mapping[str, str], output: Path) -> Drift:
     """Return how the files below a directory differ from those given."""
+    files = _with_kept(files, output)
     found = {path: _read(output / path) for path in files}
     return Drift(
         changed=tuple(
@@ -101,9 +108,9 @@ def find_drift(files: Mapping[str, str], output: Path) -> Drift:
     )
 
 
-def files_of_ours(output: Path) -> Iterator[str]:
-    """Yield the paths of the generated files below a directory."""
-    for kind in (kind for item in OUTPUTS for kind in item.files):
+def files_of_ours(output: Path, kinds: Sequence[FileKind] = ()) -> Iterator[str]:
+    """Yield the paths of the generated files below a directory, of all kinds or of some."""
+    for kind in kinds or [kind for item in OUTPUTS for kind in item.files]:
         directory = output / kind.folder
         for place in sorted(directory.iterdir()) if directory.is_dir() else ():
             if place.suffix == kind.extension and MARK.encode() in (_read(place) or b""):
@@ -121,6 +128,7 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
     FilesError
         If a file is not valid, or cannot be written.
     """
+    files = _with_kept(files, output)
     problems = file_problems(files)
     if problems:
         raise FilesError("\n".join(problems))
@@ -163,6 +171,18 @@ def write_all(files: Mapping[Path, bytes]) -> None:
         for path in reversed(made):
             with suppress(OSError):
                 path.rmdir()
+
+
+def _with_kept(files: Mapping[str, str], output: Path) -> Mapping[str, str]:
+    """Add what follows from the files that are below a directory."""
+    for item in OUTPUTS:
+        if item.keep is not None:
+            ours = [*files_of_ours(output, item.files)]
+            found = {path: (_read(output / path) or b"").decode(errors="replace") for path in ours}
+            kept = item.keep(files, found)
+            new = {path: kept[path] for path in kept.keys() - files.keys()}
+            files = dict(sorted({**kept, **with_marks(new)}.items()))
+    return files
 
 
 def _with_mark(path: str, text: str) -> str:

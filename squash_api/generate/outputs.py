@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 
 from squash_api.generate.chronograf.dashboards import chronograf_files, export_files
+from squash_api.generate.grafana.alerting import ALERTING, with_deleted
 from squash_api.generate.grafana.connections import DASHBOARDS, PROVISIONING
 from squash_api.generate.grafana.files import grafana_files
 from squash_api.generate.kapacitor.tasks import kapacitor_files
@@ -34,9 +35,12 @@ OUTPUTS = (
         files=(
             FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
             FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
-            FileKind(DASHBOARDS, ".json", JSON),
+            FileKind(ALERTING, ".yaml", YAML),
+            FileKind(DASHBOARDS, ".json", JSON, "Grafana dashboard"),
         ),
         render=grafana_files,
+        server="squash_api.generate.grafana.server:Grafana",
+        keep=with_deleted,
     ),
 )
 

@@ -1,5 +1,6 @@
 """Running servers and the things on them: reading, changing, failing."""
 
+import html
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -59,11 +60,35 @@ class Thing(ABC):
         return ()
 
 
+def covers(ours: Any, theirs: Any, *, given: frozenset[str]) -> bool:
+    """Return whether theirs has all that ours has, but for the keys `given`, which servers fill in.
+
+    Servers add keys, and may write texts with HTML entities.
+    """
+    if ours in (None, [], {}):
+        return theirs in (None, [], {})
+    if isinstance(ours, Mapping):
+        return isinstance(theirs, Mapping) and all(
+            covers(value, theirs.get(key), given=given)
+            for key, value in ours.items()
+            if key not in given
+        )
+    if isinstance(ours, list):
+        is_as_long = isinstance(theirs, list) and len(ours) == len(theirs)
+        return is_as_long and all(
+            covers(one, other, given=given) for one, other in zip(ours, theirs, strict=True)
+        )
+    if isinstance(ours, str):
+        return isinstance(theirs, str) and html.unescape(ours) == html.unescape(theirs)
+    return bool(ours == theirs)
+
+
 class Note(NamedTuple):
-    """What is wrong with how a server is configured, and what to do about it."""
+    """What is wrong with how a server is configured, what to do about it, its runbook entry."""
 
     what: str
     advice: str
+    runbook: str
 
 
 class Server(ABC):
@@ -73,6 +98,8 @@ class Server(ABC):
     ----------
     url
         With user and password, if the server asks for them.
+    token
+        Sent instead of these, if it is not empty.
     transport
         Replaces the network in tests.
     timeout_s
@@ -88,11 +115,14 @@ class Server(ABC):
     """Its name, also in the header of its responses with its version."""
     probe: ClassVar[str]
     """A path to which it responds."""
+    access: ClassVar[str] = "put the user and password in the URL"
+    """What to do where it refuses access."""
 
     def __init__(
         self,
         url: str,
         *,
+        token: str = "",
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
@@ -100,7 +130,11 @@ class Server(ABC):
             self.place = str(httpx.URL(url).copy_with(userinfo=b""))
             self._http = httpx.Client(
                 base_url=url,
-                headers={"Accept": "application/json", "User-Agent": "squash-api"},
+                headers={
+                    "Accept": "application/json",
+                    "User-Agent": "squash-api",
+                    **({"Authorization": f"Bearer {token}"} if token else {}),
+                },
                 timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
                 follow_redirects=False,
                 trust_env=False,
@@ -174,8 +208,7 @@ class Server(ABC):
             raise UnreachableError(f"{self.what} at {self.place}: {words}") from None
         if reply.status_code in (401, 403):
             raise UnreachableError(
-                f"{self.what} at {self.place} refuses access ({reply.status_code}): "
-                "put the user and password in the URL"
+                f"{self.what} at {self.place} refuses access ({reply.status_code}): {self.access}"
             )
         return reply
 
@@ -199,15 +232,33 @@ class Server(ABC):
         reply = self.send(method, path, params=params, document=document)
         if reply.is_success and not reply.content:
             return {}
+        body = self._body(reply)
+        if not isinstance(body, dict):
+            raise self.is_no_such_server()
+        return body
+
+    def listed(self, path: str, *, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the JSON objects that a path lists; fails as `call` does."""
+        body = self._body(self.send("GET", path, params=params))
+        if not isinstance(body, list):
+            raise self.is_no_such_server()
+        return [item for item in body if isinstance(item, dict)]
+
+    def is_no_such_server(self) -> UnreachableError:
+        """Return the error that something else answers."""
+        return UnreachableError(f"there is no {self.what} at {self.place}")
+
+    def _body(self, reply: httpx.Response) -> Any:
+        """Return the JSON of a response; None if it is something else."""
         try:
             body = reply.json()
         except ValueError:
             body = None
-        if reply.is_success and isinstance(body, dict):
+        if reply.is_success:
             return body
         words = body.get("error") or body.get("message") if isinstance(body, dict) else None
         if words is None and not reply.is_error:
-            raise UnreachableError(f"there is no {self.what} at {self.place}")
+            raise self.is_no_such_server()
         raise ServerError(
             f"{words or reply.reason_phrase} ({reply.status_code})", status_code=reply.status_code
         )
@@ -216,4 +267,4 @@ class Server(ABC):
         # Some servers respond on every path, but without the header.
         self.greeting: Mapping[str, str] = self.send("GET", self.probe).headers
         if f"X-{self.what}-Version" not in self.greeting:
-            raise UnreachableError(f"there is no {self.what} at {self.place}")
+            raise self.is_no_such_server()

@@ -5,12 +5,20 @@ Alerts, dashboards, the backtest and the watch over late values are all made fro
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from hashlib import sha256
 from typing import Any
 
-from squash_api.judging.alerts import PER_JOB, Expect, Group, default_group
+from squash_api.judging.alerts import (
+    PER_JOB,
+    WORST_FIRST,
+    Expect,
+    Group,
+    Level,
+    default_group,
+    severity_of,
+)
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import query_terms
 from squash_api.judging.specifications import Specification
@@ -140,6 +148,45 @@ class WatchedMetric:
     metric: Metric
     branches: tuple[Branch, ...]
     files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A level of a branch at which people are told in some time; for what has a rule for each.
+
+    They are told if one of `limits` is broken and none of the `worse` ones is, so of one level
+    alone, whichever mutes last. That holds after the day `after` and through the day `through`;
+    None is for no end.
+    """
+
+    level: Level
+    limits: tuple[Limit, ...]
+    worse: tuple[Limit, ...]
+    after: date | None = None
+    through: date | None = None
+
+
+def tellings(limits: Sequence[Limit]) -> list[Telling]:
+    """Return at which levels limits are told, and when, worst first, then in order of time."""
+    days = sorted({day for limit in limits if (day := limit.muted_through) is not None})
+    found: list[Telling] = []
+    for level in WORST_FIRST:
+        of_level: list[Telling] = []
+        for after, through in zip((None, *days), (*days, None), strict=True):
+            heard = [
+                limit
+                for limit in limits
+                if (day := limit.muted_through) is None or (after is not None and day <= after)
+            ]
+            own = tuple(limit for limit in heard if limit.level == level)
+            worse = tuple(limit for limit in heard if limit.severity > severity_of(level))
+            last = of_level[-1] if of_level else None
+            if last is not None and (last.limits, last.worse) == (own, worse):
+                of_level[-1] = replace(last, through=through)
+            else:
+                of_level.append(Telling(level, own, worse, after, through))
+        found += [item for item in of_level if item.limits]
+    return found
 
 
 def branch_keys(specifications: Iterable[Specification], schema: Schema) -> list[BranchKey]:

@@ -123,6 +123,8 @@ class Record:
         self.only_reads = only_reads
         """Why this is only read, as a sentence for those who write; None if it can be written."""
 
+        self._followed: tuple[float, Replication | None] = (float("-inf"), None)
+
         self._engine = engine
         self._writing = writing(engine, patience_s=patience_s)
         self._by_statement = by_statement(engine)
@@ -174,20 +176,27 @@ class Record:
     def replication(self) -> Replication | None:
         """Return how a replica follows the record that it is a copy of; None if it is none.
 
+        Every page asks, so what was found is good for a second.
+
         Raises
         ------
         RecordUnavailableError
             If the database cannot be asked, or the tables are no longer those of this release.
         """
+        asked_s, found = self._followed
+        if time.monotonic() - asked_s < _FRESH_S:
+            return found
         try:
             if self.only_reads is not None:
                 require_tables(self._engine)
-            return replication_of(self._engine)
+            found = replication_of(self._engine)
         except SettingsError as error:
             raise RecordUnavailableError(sentence(error.message), reason=error.message) from None
         except (DBAPIError, PoolTimeoutError) as error:
             reason = reason_of(error)
             raise RecordUnavailableError(f"{reason}. Try again.", reason=reason) from error
+        self._followed = time.monotonic(), found
+        return found
 
     def require_written_here(self) -> None:
         """Raise `OnlyReadsError` if this is only read."""

@@ -30,11 +30,15 @@ SEVERITY = "severity"
 BROKEN = "broken"
 LEVEL_MARGIN = "level_margin"
 SUMMARY = "summary"
-# What the service itself raises, for Kapacitor alone: a point whenever a group of alerts changes,
+# What the service itself raises. For Kapacitor alone: a point whenever a group of alerts changes,
 # with the tags METRIC, BRANCH and GROUP (which service tells of it, and a number that groups of a
 # branch have in turn) and those that its alerts have in common; with the fields SEVERITY (0 to 3),
-# TEXT (the whole message, for Slack) and TOPIC (of Kapacitor, to which it goes).
+# TEXT (the whole message, for Slack) and TOPIC (of Kapacitor, to which it goes). For InfluxDB, if
+# Grafana tells people: a point each minute for each series in which a limit is raised that only the
+# service can raise, with the tags METRIC, BRANCH and those of the series, and the fields SEVERITY,
+# VALUE and ALERT (its number); and one of severity 0 for each such branch, without other tags.
 VERDICT = "squash_verdict"
+ALERT = "alert"
 BRANCH = "branch"
 GROUP = "squash_group"
 TEXT = "text"

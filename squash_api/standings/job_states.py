@@ -13,10 +13,12 @@ from functools import partial
 
 from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.errors import NotFoundError
 from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.reducing import with_reduced
+from squash_api.ingest.stored_job import load_job
 from squash_api.judging.alerts import LEVELS, severity_of
 from squash_api.judging.limits import Verdict, judge_job, limits_of
 from squash_api.judging.metadata_query import applies
@@ -322,6 +324,21 @@ class JobStates:
                 self._known[job_id, revision] = (versions[job_id], state)
             while len(self._known) > _MOST_REMEMBERED:
                 self._known.popitem(last=False)
+
+
+def verdicts_on(
+    job_id: int, reader: Reader, definitions: Definitions, evidence: Evidence
+) -> Sequence[Verdict]:
+    """Judge a job by the specifications in force when it was received; none if it is gone."""
+    try:
+        with reader.view() as view:
+            row, job = view.ask(load_job, job_id)
+    except NotFoundError:
+        return ()
+    metrics = reader.metrics
+    return job_report(
+        row, job, definitions=definitions, metrics=metrics, is_now=False, evidence=evidence
+    )
 
 
 def job_report(

@@ -5,7 +5,7 @@ Delivery never waits for it, and its points are not queued: a minute later they 
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import atan, pi
 from typing import Protocol
@@ -15,12 +15,15 @@ import structlog
 from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
-from squash_api.influx.client import (
-    InfluxError,
-)
-from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.influx.client import InfluxError
+from squash_api.influx.points import freshness_line, heartbeat_line, own_line, standing_line
 from squash_api.influx.writing import Rejected
+from squash_api.judging.alert_plan import branch_keys
+from squash_api.judging.specifications import Specification
 from squash_api.judging.states import NO_LIMIT, OLD, RANKS
+from squash_api.record.alerts import AlertRow, living_alerts
+from squash_api.schema import watch as watch_names
+from squash_api.schema.names import Schema
 from squash_api.standings.standing import Standing, Standings
 
 MINUTE_NS = 60 * 10**9
@@ -91,12 +94,14 @@ class _Seen:
     series: Sequence[ExpectedSeries]
     standings: Mapping[_Key, Standing]
     limited: Collection[str]
+    verdicts: Sequence[str] = ()
 
 
 class Watch(Loop):
     """Watches in rounds that a clock starts, rather than jobs.
 
-    `squash_url` is the public root of the service, for the link of each point to its job.
+    `squash_url` is the public root of the service, for the link of each point to its job. If it
+    `is_for_grafana`, what only the service can raise is written too: see `verdict_lines`.
     """
 
     waits_for_jobs = False
@@ -108,6 +113,7 @@ class Watch(Loop):
         outlets: Sequence[TakesLines],
         *,
         squash_url: str,
+        is_for_grafana: bool = False,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(
@@ -119,6 +125,7 @@ class Watch(Loop):
         self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
         self._outlets = outlets
         self._squash_url = squash_url
+        self._is_for_grafana = is_for_grafana
         self._clock = clock
         self._done: dict[str, int] = {}
         self._written: dict[str, dict[_Key, _Written]] = {}
@@ -157,14 +164,19 @@ class Watch(Loop):
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:
             series = self._freshness.series(view, now_ns=as_of_ns)
+            living = view.ask(living_alerts) if self._is_for_grafana else None
         # A metric without limits cannot be near one.
         limited = self._standings.definitions.at(None).by_metric
+        verdicts: Sequence[str] = ()
+        if living is not None:
+            served = _served_branches(limited, self._standings.schema)
+            verdicts = verdict_lines(living, served, time_ns=minute_ns)
         standings = {
             (item.metric, item.tags): item
             for item in self._standings.present()
             if item.metric in limited
         }
-        return _Seen(minute_ns, series, standings, limited)
+        return _Seen(minute_ns, series, standings, limited, verdicts)
 
     def _report(self, outlet: TakesLines, seen: _Seen) -> None:
         written = self._written.setdefault(outlet.name, {})
@@ -175,7 +187,8 @@ class Watch(Loop):
         }
         gone = [item.standing for key, item in written.items() if key not in seen.standings]
         try:
-            write_lines(outlet, [heartbeat_line(seen.time_ns), *self._lateness(outlet, seen)])
+            lines = [heartbeat_line(seen.time_ns), *seen.verdicts, *self._lateness(outlet, seen)]
+            write_lines(outlet, lines)
             write_lines(outlet, self._standing_lines(changed.values(), gone, seen))
         except InfluxError as error:
             _log.info(
@@ -238,6 +251,48 @@ class Watch(Loop):
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"
+
+
+def verdict_lines(
+    living: Iterable[AlertRow], served: Iterable[tuple[str, str]], *, time_ns: int
+) -> list[str]:
+    """Make the points of what only the service can raise, which Grafana cannot judge.
+
+    Each branch in `served`, a metric and a key, has one of severity 0 every minute; so without any
+    it is unknown what is raised, and with one a series without another is well. Alerts that are
+    silenced, or on trial, have none.
+    """
+    series: dict[tuple[str, str], dict[Combination, AlertRow | None]] = {
+        branch: {(): None} for branch in served
+    }
+    for item in living:
+        combinations = series.get((item.metric, item.branch))
+        if combinations is not None and item.silence_id is None and not item.is_trial:
+            combinations[tuple(sorted(item.tags.items()))] = item
+    return [
+        own_line(
+            watch_names.VERDICT,
+            {**dict(tags), watch_names.METRIC: metric, watch_names.BRANCH: branch},
+            {
+                watch_names.SEVERITY: 0.0 if item is None else float(item.severity),
+                watch_names.VALUE: 0.0 if item is None else item.value,
+                watch_names.ALERT: 0.0 if item is None else float(item.alert_id),
+            },
+            time_ns,
+        )
+        for (metric, branch), combinations in series.items()
+        for tags, item in combinations.items()
+    ]
+
+
+def _served_branches(
+    by_metric: Mapping[str, Sequence[Specification]], schema: Schema
+) -> Iterator[tuple[str, str]]:
+    for metric, specifications in by_metric.items():
+        if any(item.is_served for item in specifications):
+            for key in branch_keys(specifications, schema):
+                if key.is_served and not key.is_trial:
+                    yield metric, key.key
 
 
 def _rank(standing: Standing) -> float:

@@ -40,6 +40,8 @@ from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 from tests.support.command_line import Outcome, Run, make_run, set_environment
+from tests.support.fake_grafana import TOKEN as GRAFANA_TOKEN
+from tests.support.fake_grafana import FakeGrafana
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.fake_kapacitor import FakeKapacitor
 from tests.support.http_server import HttpServer
@@ -261,6 +263,7 @@ def test_no_secret_is_shown_whoever_says_it(desk: Desk) -> None:
         ("SQUASH_INFLUX_URL", "InfluxDB default", "error", "delivery-unavailable"),
         ("SQUASH_KAPACITOR_URL", "Kapacitor", "error", "delivery-unavailable"),
         ("SQUASH_CHRONOGRAF_URL", "Chronograf", "error", "delivery-unavailable"),
+        ("SQUASH_GRAFANA_URL", "Grafana", "error", "delivery-unavailable"),
         ("SQUASH_URL", "service", "warning", "url-unreachable"),
     ],
 )
@@ -280,10 +283,10 @@ def test_servers_that_hang_are_named(desk: Desk, monkeypatch: pytest.MonkeyPatch
     with socket.create_server(("127.0.0.1", 0)) as silent:
         # It accepts connections, and never says anything.
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        for name in ("INFLUX_URL", "KAPACITOR_URL", "CHRONOGRAF_URL", "URL"):
+        for name in ("INFLUX_URL", "KAPACITOR_URL", "CHRONOGRAF_URL", "GRAFANA_URL", "URL"):
             desk.give(f"SQUASH_{name}", url)
         found = desk.check()
-    for subject in ("InfluxDB default", "Kapacitor", "Chronograf", "service"):
+    for subject in ("InfluxDB default", "Kapacitor", "Chronograf", "Grafana", "service"):
         assert len(found.of(subject)) == 1
         assert url in found.words(subject)
         assert "it hangs" in found.words(subject)
@@ -303,14 +306,33 @@ def test_what_never_ends_is_said_to_hang(desk: Desk, monkeypatch: pytest.MonkeyP
 @pytest.mark.sqlite
 def test_something_else_at_an_address_is_an_error(desk: Desk) -> None:
     with HttpServer(lambda _: httpx.Response(200, text="hello")) as server:
-        for name in ("INFLUX", "KAPACITOR", "CHRONOGRAF"):
+        for name in ("INFLUX", "KAPACITOR", "CHRONOGRAF", "GRAFANA"):
             desk.give(f"SQUASH_{name}_URL", server.url)
         desk.give("SQUASH_URL", server.url)
         found = desk.check()
     assert found.of("InfluxDB default") == [("error", "delivery-misconfigured")]
     assert found.of("Kapacitor") == [("error", "delivery-unavailable")]
     assert found.of("Chronograf") == [("error", "delivery-unavailable")]
+    assert found.of("Grafana") == [("error", "delivery-unavailable")]
     assert ("error", "url-unreachable") in found.of("service")
+
+
+@pytest.mark.sqlite
+def test_a_grafana_is_compared_with_the_specifications(desk: Desk) -> None:
+    fake = FakeGrafana()
+    write_metrics_package(desk.folder / "specs")
+    with HttpServer(fake) as server:
+        desk.give("SQUASH_GRAFANA_URL", server.url)
+        desk.give("SQUASH_GRAFANA_TOKEN", GRAFANA_TOKEN)
+        desk.give("SQUASH_SPECS", str(desk.folder / "specs" / "demo"))
+        found = desk.check()
+    assert set(found.of("Grafana")) >= {
+        ("warning", "generated-files"),
+        ("error", "generated-files"),
+    }
+    assert "the Grafana dashboard squash-overview is missing" in found.words("Grafana")
+    assert "no data source of the uid squash-influxdb" in found.words("Grafana")
+    assert GRAFANA_TOKEN not in found.words("Grafana")
 
 
 # Versions and clocks
@@ -332,6 +354,8 @@ def test_something_else_at_an_address_is_an_error(desk: Desk) -> None:
         ("Kapacitor", "1.4.0", "error", "not known"),
         ("Kapacitor", "2.0.0", "warning", "not known"),
         ("Chronograf", "1.10.9", "ok", ""),
+        ("Grafana", "11.6.0", "ok", ""),
+        ("Grafana", "12.1.0", "warning", "not known"),
     ],
 )
 def test_a_version_is_known_good_or_is_told(what: str, text: str, state: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from nbformat import v4
 from squash_api.client import Squash
 from squash_api.demo.history import make_history
 from tests.support.calls import Calls, log_in
+from tests.support.command_line import make_run, set_environment
 from tests.support.metrics_packages import ROOT
 from tests.support.service import Service
 from tests.support.site import wait_for
@@ -195,8 +197,16 @@ def test_while_the_service_is_away_the_job_waits(run: Run, tmp_path: Path) -> No
     ],
 )
 def test_wrong_usage_runs_nothing(
-    arguments: list[str], code: int, words: str, run: Run, tmp_path: Path
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(write(tmp_path, "n"), *arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert words in " ".join(done.stderr.split())
+    path = write(tmp_path, "n")
+    set_environment(monkeypatch, tmp_path)
+    done = make_run(monkeypatch, capsys)("notebook", "run", str(path), *arguments)
+    assert (done.code, done.out) == (code, "")
+    # The words are in a box.
+    assert words in re.sub(r"[\s\u2502]+", " ", done.err)

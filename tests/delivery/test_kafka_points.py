@@ -16,7 +16,9 @@ from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.kafka_points import MOST_FIELDS, TopicSchema, avro_name, topic_part
 from squash_api.record.webhooks import refused_after
 from squash_api.schema import names
-from squash_api.wires.sasquatch import read_record
+from squash_api.site import Site
+from tests.support.builders import make_settings, with_record
+from tests.support.in_process import service
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka, Read
 from tests.support.told_kapacitor import parse_line
@@ -190,39 +192,49 @@ def test_points_in_json_are_for_telegraf_what_influxdb_is_sent(
     world.close()
 
 
+def values_of(fields: Mapping[str, Any]) -> tuple[Any, Any]:
+    return fields.get("PA1"), fields.get("AM1")
+
+
+def as_sent_to_a_proxy(world: KafkaWorld, message: Read) -> dict[str, Any]:
+    """Return what a client sends to a Kafka REST proxy to have a message written."""
+    if world.settings.kafka_points == "json":
+        return {"records": [{"value": orjson.loads(message.value)}]}
+    schema = world.registry.schemas[int.from_bytes(message.value[1:5], "big")]
+    value: Any = fastavro.schemaless_reader(io.BytesIO(message.value[5:]), schema, None)
+    return {"value_schema": orjson.dumps(schema).decode(), "records": [{"value": value}]}
+
+
 @pytest.mark.parametrize("points", ["avro", "json"])
 def test_points_come_back_through_our_own_wire(
     tmp_path: Path, brokers: MockKafka, points: str
 ) -> None:
     world = world_of(tmp_path, brokers, points)
-    (job, *_) = add_jobs(world)
+    jobs = add_jobs(world)
     world.drain()
-    for message in brokers.read(TOPIC):
-        request: dict[str, Any] = {}
-        if points == "avro":
-            schema = world.registry.schemas[int.from_bytes(message.value[1:5], "big")]
-            value: Any = fastavro.schemaless_reader(io.BytesIO(message.value[5:]), schema, None)
-            request = {"value_schema": orjson.dumps(schema).decode()}
-        else:
-            value = orjson.loads(message.value)
-        if value["squash_id"] != job:
-            continue
-        body = orjson.dumps({**request, "records": [{"value": value}]})
-        parts = read_record(body, TOPIC)
-        values = {item["metric"]: item["value"] for item in parts.measurements}
-        assert {k: v for k, v in values.items() if v is not None} == {
-            "validate.AM1": 1e-300,
-            "validate.PA1": 4.1,
-        }
-        context = world.site.schema.context(parts.meta)
-        assert context.tags["dataset"] == "cfht"
-        assert context.tags["detector"] == "3"
-        assert context.tags["pipeline"] == "nightly"
-        assert context.fields["run_id"] == "7"
-        assert parts.meta["env"]["date"].startswith("2026-11-18T11:06:40.123456")
-        break
-    else:
-        pytest.fail("the job is not there")
+    expected = points_for_influxdb(world, jobs)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with service(folder, anonymous_namespaces=(NAMESPACE,)) as client:
+        headers = {"Content-Type": f"application/vnd.kafka.{points}.v2+json"}
+        for message in brokers.read(TOPIC):
+            body = orjson.dumps(as_sent_to_a_proxy(world, message))
+            for _ in range(2):
+                # A repeat makes no second job.
+                reply = client.post(f"/topics/{TOPIC}", content=body, headers=headers)
+                assert reply.status_code == 200, reply.text
+        with Site(with_record(make_settings(folder))) as site:
+            made = PointMaker(site.record, site.metrics, site.deriver, squash_url="http://x")
+            lines = [point.line for point in made.make([1, 2, 3], after=None).points]
+    back = {values_of(fields): (tags, fields, at) for _, tags, fields, at in map(parse_line, lines)}
+    assert len(back) == len(expected)
+    for _, time_ns, tags, fields in expected:
+        new_tags, new_fields, new_ns = back[values_of(fields)]
+        # The wire has microseconds, and says where it came from.
+        assert abs(new_ns - time_ns) < 1000
+        assert {**tags, "env_name": NAMESPACE} == new_tags
+        for name in ("run_id", "version_tag"):
+            assert new_fields.get(name) == fields.get(name)
     world.close()
 
 
@@ -274,6 +286,24 @@ def test_points_whose_schema_is_refused_are_put_aside(tmp_path: Path, brokers: M
     assert (entry.job_id, entry.measurement) == (job, TOPIC)
     assert entry.reason == "the schema registry refuses it: not compatible"
     assert world.target("kafka-points").trouble is None
+    assert world.target("kafka-points").sent_through == job
+    world.close()
+
+
+def test_points_that_do_not_fit_a_schema_of_somebody_else_are_put_aside(
+    tmp_path: Path, brokers: MockKafka
+) -> None:
+    world = world_of(tmp_path, brokers, "avro")
+    theirs = {"name": "PA1", "type": "string", "default": ""}
+    needed = {"name": "who", "type": "string"}
+    world.registry.schemas.append({"type": "record", "name": "x", "fields": [needed, theirs]})
+    world.registry.subjects[f"{TOPIC}-value"] = [0]
+    job = world.add({"PA1": 1.0})
+    world.drain()
+    with world.site.record.read() as connection:
+        (entry,) = refused_after(connection, 0, limit=10)
+    assert entry.job_id == job
+    assert "who" in entry.reason
     assert world.target("kafka-points").sent_through == job
     world.close()
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.metrics_packages import ROOT, shared, write_metrics_package
 
 OUTPUT = pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
 SERVER = pytest.mark.parametrize("output", SERVED, ids=lambda output: output.name)
-PLACE = {"database": "squash", "retention_policy": "autogen"}
+PLACE: dict[str, Any] = {"database": "squash", "retention_policy": "autogen"}
 
 
 def test_all_files_of_the_project_are_sound_and_marked() -> None:

@@ -61,6 +61,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,
     ("docs/kafka.md", "import json"): "needs brokers; test_kafka.py runs it",
     ("docs/scaling.md", "docker compose --profile"): NEED_DOCKER,
+    ("docs/grafana.md", "docker compose --profile"): NEED_DOCKER,
     ("docs/quick-look.md", "squash watch"): ENDS_NOT,
     ("docs/quick-look.md", ".venv/bin/python examples"): "test_quicklook.py runs it",
     ("docs/deployment.md", "sudo apt-get"): NEED_ROOT,
@@ -86,6 +87,19 @@ GIVEN: Mapping[tuple[str, str], str] = {
     ("docs/quickstart.md", "job.dispatch("): (
         "from squash_api.client import Job\njob = Job([], meta={'instrument': 'LSSTCam'})\n"
     ),
+    **{
+        ("docs/client.md", begins): (
+            "from squash_api.client import Squash\n"
+            'squash = Squash("http://127.0.0.1:8000", user="ada", password="...")\n'
+        )
+        for begins in (
+            "for run in",
+            "import astropy",
+            "for alert in",
+            "silence =",
+            "from squash_api.client import SquashClientError",
+        )
+    },
 }
 """What a block needs that no block gives: here a job of the LSST stack, whose part ours plays."""
 
@@ -283,7 +297,7 @@ class User:
         if block.language != "sh":
             script = self.home / "block"
             given = [code for place, code in GIVEN.items() if block.begins(place)]
-            script.write_text("".join([*given, text]))
+            script.write_text("".join([*map(self._filled_in, given), text]))
             text = f"python {script}" if block.language == "python" else f"sh {script} a@b.example"
         if "user add" in text:
             terminal = self._typed(text, text)

@@ -58,11 +58,22 @@ SECRETS: dict[str, str] = {
     "SQUASH_CHRONOGRAF_URL": with_userinfo(DEAD),
     "SQUASH_SLACK_URL": f"{DEAD}/{plant()}",
     "SQUASH_GITHUB_TOKEN": plant(),
+    "SQUASH_KAFKA_PASSWORD": plant(),
+    "SQUASH_KAFKA_REGISTRY": with_userinfo(DEAD),
+    "SQUASH_KAFKA_REGISTRY_PASSWORD": plant(),
     "SQUASH_KEY": make_key().text,
     "SQUASH_PASSWORD": plant(),
 }
 KEY = SECRETS["SQUASH_KEY"].split("_")[2]
-SETTINGS = SECRETS | {"SQUASH_INFLUX_USER": "reader", "SQUASH_REGISTRATION": "key"}
+SETTINGS = SECRETS | {
+    "SQUASH_INFLUX_USER": "reader",
+    "SQUASH_REGISTRATION": "key",
+    "SQUASH_KAFKA_BROKERS": "127.0.0.1:9",
+    "SQUASH_KAFKA_SEND": "jobs,verdicts,alerts,points",
+    "SQUASH_KAFKA_POINTS": "avro",
+    "SQUASH_KAFKA_USER": "squash",
+    "SQUASH_KAFKA_REGISTRY_USER": "squash",
+}
 
 
 def leaks(text: str) -> list[str]:

@@ -1,8 +1,11 @@
 """A service on a streaming replica: it reads, refuses to write, and writes once it is promoted."""
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -114,33 +117,27 @@ def test_it_says_that_it_only_reads_and_how_old_its_record_is(facilities: Facili
     assert "squash_replica_lag_seconds" in figures
 
 
-WRITES = [
-    ("POST", "/job"),
-    ("POST", "/register"),
-    ("POST", "/metrics"),
-    ("POST", "/measurements/1"),
-    ("PUT", "/metric/p.a"),
-    ("DELETE", "/job/1"),
-    ("POST", "/alert/1/ack"),
-    ("POST", "/silences"),
-    ("POST", "/keys"),
-    ("POST", "/webhooks"),
-    ("POST", "/quarantine/retry"),
-    ("POST", "/topics/lsst.dm.x"),
-    ("POST", "/alerts"),
-    ("POST", "/account/password"),
-    ("POST", "/no-such-address"),
-]
-
-
-@pytest.mark.parametrize(("method", "path"), WRITES)
-def test_every_write_is_refused_with_the_place_to_write_to(
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/job"), ("POST", "/register"), ("DELETE", "/job/1")]
+)
+def test_a_write_is_refused_with_the_place_to_write_to(
     facilities: Facilities, method: str, path: str
 ) -> None:
+    # Of every other: `tests/routes/test_only_reads.py`.
     reply = facilities.base.request(method, path, json={})
     assert reply.status_code == 503
     assert (reply.json()["code"], reply.headers["Retry-After"]) == ("only_reads", "60")
     assert reply.json()["message"].startswith(SENTENCE)
+
+
+def test_the_replica_is_made_as_the_docs_say(facilities: Facilities) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "facilities.md").read_text("utf-8")
+    (recipe,) = re.findall(r"^pg_basebackup (.*?)\n```", text, re.MULTILINE | re.DOTALL)
+    told = set(re.findall(r"--[a-z-]+(?:=[a-z]+)?", recipe))
+    # A test needs neither a slot nor to wait for its disk.
+    assert {item for item in facilities.replica.recipe if item.startswith("--")} - {
+        "--no-sync"
+    } == told - {"--slot"}
 
 
 def test_who_has_an_account_logs_in_and_who_guesses_must_wait(facilities: Facilities) -> None:
@@ -160,12 +157,15 @@ def test_its_commands_read_and_do_not_write(facilities: Facilities) -> None:
     folder = facilities.service
     read = folder.run("user", "list")
     assert (read.returncode, "ada" in read.stdout) == (0, True), read.stderr
-    for words in (
-        ["deliver"],
-        ["user", "add", "eve", "--password-stdin"],
-        ["prune", "--older-than", "9d"],
-    ):
-        done = folder.run(*words, input="a password of tests\n")
+    checked = folder.run("check", "--json")
+    (found,) = [
+        row["what"]
+        for row in json.loads(checked.stdout)["findings"]
+        if row["subject"] == "service" and "only reads" in row["what"]
+    ]
+    assert "as of 20" in found
+    for words in ("deliver", "user add eve --password-stdin"):
+        done = folder.run(*words.split(), input="a password of tests\n")
         assert done.returncode != 0, words
         assert "only reads" in done.stderr + done.stdout, (words, done.stderr)
 

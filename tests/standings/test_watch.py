@@ -75,6 +75,45 @@ def test_who_does_not_deliver_is_written_nothing(watch: Watch, outlet: FakeOutle
     assert len(outlet.lines) == 1
 
 
+# What only the service raises, for Grafana
+
+AFTER = spec("p.a.design", alert={"after": {"runs": 1, "of": 2}})
+
+
+def verdicts(site: Observatory, outlet: FakeOutlet, *, is_for_grafana: bool = True) -> list[str]:
+    standings = Standings(site.reader, site.definitions.in_force)
+    watch = Watch(
+        standings,
+        [outlet],
+        squash_url=URL,
+        is_for_grafana=is_for_grafana,
+        clock=lambda: site.now_ns,
+    )
+    watch.step()
+    return outlet.take("squash_verdict")
+
+
+def test_grafana_is_told_each_minute_what_only_the_service_raises(
+    site: Observatory, outlet: FakeOutlet
+) -> None:
+    site.define(AFTER)
+    assert [" alert=0,severity=0,value=0 " in line for line in verdicts(site, outlet)] == [True]
+
+
+def test_unless_grafana_tells_people_no_verdict_is_written(
+    site: Observatory, outlet: FakeOutlet
+) -> None:
+    site.define(AFTER)
+    assert verdicts(site, outlet, is_for_grafana=False) == []
+
+
+def test_what_kapacitor_and_grafana_judge_themselves_has_no_verdict(
+    site: Observatory, outlet: FakeOutlet
+) -> None:
+    site.define(spec("p.a.design"))
+    assert verdicts(site, outlet) == []
+
+
 # Freshness
 
 

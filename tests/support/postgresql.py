@@ -168,13 +168,18 @@ class Replica(PostgreSQL):
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
             shutil.chown(self.folder, _USER, _USER)
-        source = f"host=127.0.0.1 port={self._primary.port} user={_USER}"
-        self._run(
-            *("pg_basebackup", "--dbname", source, "--pgdata", str(self._data)),
-            *("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"),
-        )
+        self._run("pg_basebackup", *self.recipe)
         Server.__enter__(self)
         return self
+
+    @property
+    def recipe(self) -> Sequence[str]:
+        """The options of `pg_basebackup`."""
+        source = f"host=127.0.0.1 port={self._primary.port} user={_USER}"
+        return (
+            *("--dbname", source, "--pgdata", str(self._data)),
+            *("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"),
+        )
 
     def promote(self) -> None:
         """Let it take writes, and follow nobody any more."""

@@ -38,7 +38,12 @@ _FIRST_ID = 10**9
 
 
 def chronograf_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: str = "",  # noqa: ARG001 - dashboards are the same
 ) -> dict[str, str]:
     """Return the files of Chronograf's resource directory by path; see `Render`.
 
@@ -54,7 +59,12 @@ def chronograf_files(
 
 
 def export_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: str = "",  # noqa: ARG001 - dashboards are the same
 ) -> dict[str, str]:
     """Return the same dashboards by file name, for "Import Dashboard" in the UI."""
     dashboards = _dashboards(

@@ -1,6 +1,5 @@
 """A running Chronograf: reading and changing its dashboards."""
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from squash_api.generate.output import MARK
-from squash_api.generate.servers import Server, ServerError, Thing
+from squash_api.generate.servers import Server, ServerError, Thing, covers
 
 _DASHBOARDS = "/chronograf/v1/dashboards"
 _SOURCES = "/chronograf/v1/sources"
@@ -45,7 +44,7 @@ class Dashboard(Thing):
 
         Servers add keys, and write notes with HTML entities.
         """
-        return isinstance(other, Dashboard) and _covers(self.document, other.document)
+        return isinstance(other, Dashboard) and covers(self.document, other.document, given=_GIVEN)
 
     def rank(self, ours: Any, /) -> tuple[Any, ...]:
         """Put the one that the server reads from our file first, else the oldest."""
@@ -154,19 +153,3 @@ def _moment(time_ns: int) -> str:
 
 def _path(dashboard: Dashboard) -> str:
     return f"{_DASHBOARDS}/{quote(dashboard.id, safe='')}"
-
-
-def _covers(ours: Any, theirs: Any) -> bool:
-    """Return whether theirs has all that ours has."""
-    if ours in (None, [], {}):
-        return theirs in (None, [], {})
-    if isinstance(ours, Mapping):
-        return isinstance(theirs, Mapping) and all(
-            _covers(value, theirs.get(key)) for key, value in ours.items() if key not in _GIVEN
-        )
-    if isinstance(ours, list):
-        is_as_long = isinstance(theirs, list) and len(ours) == len(theirs)
-        return is_as_long and all(map(_covers, ours, theirs))
-    if isinstance(ours, str):
-        return isinstance(theirs, str) and html.unescape(ours) == html.unescape(theirs)
-    return bool(ours == theirs)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from squash_api.generate.grafana.alerting import alerting_files
 from squash_api.generate.grafana.choices import GRAFANA, service_variable, tag_variables
 from squash_api.generate.grafana.connections import (
     DASHBOARDS,
@@ -23,22 +24,43 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema import names as schema_names
 from squash_api.schema import watch as watch_names
 from squash_api.schema.names import Schema
+from squash_api.setting_types import AlertsBy
 
 OVERVIEW_UID = "squash-overview"
 OWN_UID = "squash-service"
 _TAG = "squash"
 _SCHEMA_VERSION = 41
+_TO_THE_OTHERS = {
+    "type": "dashboards",
+    "title": "SQuaSH",
+    "tags": [_TAG],
+    "asDropdown": True,
+    "keepTime": False,
+    "includeVars": False,
+    "targetBlank": False,
+    "icon": "dashboard",
+    "tooltip": "",
+    "url": "",
+}
 _LAST_DAY = "time > now() - 1d"
 _IDS = 10**9
 
 
 def grafana_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: AlertsBy = "kapacitor",
 ) -> dict[str, str]:
     """Return the files of `grafana/` by path; see `Render`."""
     found = dashboards(package, schema=schema, retention_policy=retention_policy)
     texts = {f"{DASHBOARDS}/{item['uid']}.json": json_text(item) for item in found}
-    return {**connection_files(database=database), **texts}
+    rules = alerting_files(
+        package, schema=schema, retention_policy=retention_policy, alerts_by=alerts_by
+    )
+    return {**connection_files(database=database), **texts, **rules}
 
 
 def dashboard_uid(package: str) -> str:
@@ -62,44 +84,38 @@ def dashboards(
     package: MetricsPackage, *, schema: Schema, retention_policy: str
 ) -> list[dict[str, Any]]:
     """Return the dashboards: the overview, that of the service itself, one for each package."""
-    watched = watched_metrics(package.specifications.values(), package.metrics, schema)
     names = sorted({metric.package for metric in package.metrics.values()})
     links = {name: f"/d/{dashboard_uid(name)}?from=now-30d&to=now" for name in names}
-    overview = overview_dashboard(_place(""), links, own=f"/d/{OWN_UID}")
     found = [
         _dashboard(
             OVERVIEW_UID,
             "SQuaSH overview",
-            overview,
-            retention_policy=retention_policy,
+            overview_dashboard(_place(""), links, own=f"/d/{OWN_UID}"),
             variables=[service_variable(_place(watch_names.STANDING), times=_LAST_DAY)],
+            retention_policy=retention_policy,
             start="now-24h",
         ),
         _dashboard(
             OWN_UID,
             "SQuaSH, the service itself",
             own_dashboard(_place(""), GRAFANA),
-            retention_policy=retention_policy,
             variables=[service_variable(_place(watch_names.SERVICE), times=_LAST_DAY)],
+            retention_policy=retention_policy,
             start="now-6h",
         ),
     ]
+    watched = watched_metrics(package.specifications.values(), package.metrics, schema)
     for name in names:
         place = _place(name)
-        cells = package_dashboard(
-            [metric for metric in package.metrics.values() if metric.package == name],
-            [item for item in watched if item.metric.package == name],
-            place,
-            GRAFANA,
-        )
-        variables = [*tag_variables(place), service_variable(place, times=GRAFANA.times)]
+        metrics = [metric for metric in package.metrics.values() if metric.package == name]
+        limited = [item for item in watched if item.metric.package == name]
         found.append(
             _dashboard(
                 dashboard_uid(name),
                 f"SQuaSH: {name}",
-                cells,
+                package_dashboard(metrics, limited, place, GRAFANA),
+                variables=[*tag_variables(place), service_variable(place, times=GRAFANA.times)],
                 retention_policy=retention_policy,
-                variables=variables,
                 annotations=[_code_changes(place)],
             )
         )
@@ -133,20 +149,7 @@ def _dashboard(
         "time": {"from": start, "to": "now"},
         "refresh": "5m",
         "schemaVersion": _SCHEMA_VERSION,
-        "links": [
-            {
-                "type": "dashboards",
-                "title": "SQuaSH",
-                "tags": [_TAG],
-                "asDropdown": True,
-                "keepTime": False,
-                "includeVars": False,
-                "targetBlank": False,
-                "icon": "dashboard",
-                "tooltip": "",
-                "url": "",
-            }
-        ],
+        "links": [_TO_THE_OTHERS],
         "templating": {"list": list(variables)},
         "annotations": {"list": list(annotations)},
         "panels": [

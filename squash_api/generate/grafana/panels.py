@@ -4,7 +4,7 @@ The schema is that of Grafana 11: its published types, and its documentation of 
 and data links.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from re import escape
 from typing import Any
@@ -106,53 +106,50 @@ def _tile(tile: Tile, retention_policy: str) -> dict[str, Any]:
 
 
 def _table(table: Table, retention_policy: str) -> dict[str, Any]:
-    # Grafana has the time of a table under either name.
-    hidden = [
-        name for item in table.hidden for name in ((item, "Time") if item == "time" else (item,))
-    ]
-    headings = {**table.columns, **({"Time": "time"} if "time" in table.columns else {})}
-    order = {name: place for place, name in enumerate(headings)}
-    organize = {
-        "excludeByName": dict.fromkeys(hidden, True),
-        "indexByName": order,
-        "renameByName": {key: heading for key, heading in headings.items() if key != heading},
-    }
+    sort = [{"field": table.sort_by, "desc": False}]
     defaults: dict[str, Any] = {
         "decimals": table.digits,
         "custom": {"filterable": True},
         "thresholds": _thresholds(table.steps),
     }
-    overrides = [
-        _override(
-            heading,
-            {"id": "links", "value": _links(_LINKS[key])},
-        )
-        for key, heading in table.columns.items()
-        if key in _LINKS
-    ]
-    if watch_names.STATE in table.columns:
-        overrides.append(_override(table.columns[watch_names.STATE], *_STATE_COLORS))
-    if table.steps is not PLAIN:
-        heading = table.columns[table.sort_by]
-        colored = {"id": "custom.cellOptions", "value": {"type": "color-text"}}
-        overrides.append(
-            _override(heading, colored, {"id": "color", "value": {"mode": "thresholds"}})
-        )
     return {
         "type": "table",
         "title": table.title,
         "datasource": SOURCE,
         "targets": [influxql(table.query, retention_policy=retention_policy, form="table")],
         "transformations": [
-            {
-                "id": "sortBy",
-                "options": {"fields": {}, "sort": [{"field": table.sort_by, "desc": False}]},
-            },
-            {"id": "organize", "options": organize},
+            {"id": "sortBy", "options": {"fields": {}, "sort": sort}},
+            {"id": "organize", "options": _columns(table)},
         ],
-        "fieldConfig": {"defaults": defaults, "overrides": overrides},
+        "fieldConfig": {"defaults": defaults, "overrides": [*_column_overrides(table)]},
         "options": {"showHeader": True, "cellHeight": "sm"},
     }
+
+
+def _columns(table: Table) -> dict[str, Any]:
+    """Return which columns are shown, in which order, with which headings."""
+    columns, hidden = dict(table.columns), list(table.hidden)
+    # Grafana has the time of a table under either name.
+    if "time" in columns:
+        columns["Time"] = columns["time"]
+    else:
+        hidden.append("Time")
+    return {
+        "excludeByName": dict.fromkeys(hidden, True),
+        "indexByName": {name: place for place, name in enumerate(columns)},
+        "renameByName": {key: heading for key, heading in columns.items() if key != heading},
+    }
+
+
+def _column_overrides(table: Table) -> Iterator[dict[str, Any]]:
+    for key, heading in table.columns.items():
+        if key in _LINKS:
+            yield _override(heading, {"id": "links", "value": _links(_LINKS[key])})
+        if key == watch_names.STATE:
+            yield _override(heading, *_STATE_COLORS)
+        if key == table.sort_by and table.steps is not PLAIN:
+            colored = {"id": "custom.cellOptions", "value": {"type": "color-text"}}
+            yield _override(heading, colored, {"id": "color", "value": {"mode": "thresholds"}})
 
 
 _STATE_COLORS = (
@@ -234,21 +231,6 @@ def _time_series(
     lines: Iterable[LimitLine] = (),
 ) -> dict[str, Any]:
     """Return a graph; `limits` hold for all of its values, `lines` are among its series."""
-    bounds = [bound.number for limit in limits for bound in limit.criterion.bounds]
-    custom: dict[str, Any] = {
-        "drawStyle": "line",
-        "lineWidth": 1,
-        "fillOpacity": 0,
-        "showPoints": "always",
-        "pointSize": 4,
-        # Series have values at different times.
-        "spanNulls": True,
-        "axisLabel": label,
-        "thresholdsStyle": {"mode": "dashed+area" if bounds else "off"},
-    }
-    if bounds:
-        # Limits are seen however far the values are from them.
-        custom |= {"axisSoftMin": min(bounds), "axisSoftMax": max(bounds)}
     steps = [
         (start, _CLEAR if level is None else LEVEL_COLORS[level])
         for start, level in level_steps(limits)
@@ -256,7 +238,7 @@ def _time_series(
     defaults = {
         # The same name has the same color in every graph.
         "color": {"mode": "palette-classic-by-name"},
-        "custom": custom,
+        "custom": _drawing(label, limits),
         "thresholds": _thresholds(steps),
         "links": _links(*links),
     }
@@ -277,6 +259,25 @@ def _time_series(
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
+    }
+
+
+def _drawing(label: str, limits: Sequence[Limit]) -> dict[str, Any]:
+    """Return how the values of a graph are drawn."""
+    bounds = [bound.number for limit in limits for bound in limit.criterion.bounds]
+    # Limits are seen however far the values are from them.
+    ends = {"axisSoftMin": min(bounds), "axisSoftMax": max(bounds)} if bounds else {}
+    return {
+        "drawStyle": "line",
+        "lineWidth": 1,
+        "fillOpacity": 0,
+        "showPoints": "always",
+        "pointSize": 4,
+        # Series have values at different times.
+        "spanNulls": True,
+        "axisLabel": label,
+        "thresholdsStyle": {"mode": "dashed+area" if bounds else "off"},
+        **ends,
     }
 
 

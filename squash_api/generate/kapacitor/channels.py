@@ -11,6 +11,7 @@ DEFAULT_TOPIC = "metrics-default"
 """The topic of alerts that name no channel."""
 
 _LONGEST = 120
+_SPEAKS = "# Kapacitor tells people of alerts: made with SQUASH_ALERTS_BY=kapacitor."
 
 
 def topic_of(channel: str | None) -> str:
@@ -41,7 +42,7 @@ def handler_files(channels: Iterable[str | None]) -> dict[str, str]:
 
 def _handler(channel: str | None) -> str:
     topic = topic_of(channel)
-    lines = [f"topic: {topic}", f"id: {topic}-slack", "kind: slack"]
+    lines = [_SPEAKS, f"topic: {topic}", f"id: {topic}-slack", "kind: slack"]
     if channel is not None:
         lines.append(f'options: {{channel: "{_quoted(channel)}"}}')
     return "\n".join(lines) + "\n"

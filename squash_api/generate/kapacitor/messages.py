@@ -243,7 +243,9 @@ def _well(name: str, unit: str, limits: Sequence[Limit]) -> str:
     more = f" and {len(limits) - MOST_LISTED} more" if len(limits) > MOST_LISTED else ""
     numbers = [number for limit in limits for number in limit.criterion.numbers]
     # Equal numbers may look equal.
-    value = _value(numbers, unless="".join(f" (eq $v {exact_number(item)})" for item in numbers))
+    value = shown_value(
+        numbers, unless="".join(f" (eq $v {exact_number(item)})" for item in numbers)
+    )
     return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}, must be {static(listed + more)}"
 
 
@@ -252,7 +254,7 @@ def _line(name: str, unit: str, limit: Limit) -> str:
     muted = "" if limit.muted_through is None else f", muted through {limit.muted_through}"
     words = f", must be {_asked(limit).removesuffix(')')}"
     still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
-    value = _value(limit.criterion.numbers)
+    value = shown_value(limit.criterion.numbers)
     return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
 
 
@@ -261,7 +263,7 @@ def _asked(limit: Limit) -> str:
     return f"{limit.criterion.words(plain_number, is_ascii=True)} ({limit.label})"
 
 
-def _value(numbers: Sequence[float], *, unless: str = "") -> str:
+def shown_value(numbers: Sequence[float], *, unless: str = "") -> str:
     """Set `$s` to the value, with more decimals where it looks like one of the numbers.
 
     It keeps the fewest if one of the terms `unless` is true. A huge value gets an exponent, unless

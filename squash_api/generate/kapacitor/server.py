@@ -128,6 +128,7 @@ class Kapacitor(Server):
                 "twice, and old ones raise alerts",
                 "set disable-subscriptions = true, restart Kapacitor, and drop its subscriptions "
                 'in InfluxDB (SHOW SUBSCRIPTIONS, DROP SUBSCRIPTION "..." ON ...)',
+                "subscription",
             )
             for item in self._options("influxdb")
             if item.get("enabled") and not item.get("disable-subscriptions")

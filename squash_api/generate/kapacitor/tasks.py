@@ -33,13 +33,26 @@ from squash_api.schema.names import (
     Schema,
     split_metric_name,
 )
+from squash_api.setting_types import AlertsBy
 from squash_api.verify.metrics import Metric
+
+_IS_SILENT = (
+    "Grafana tells people of alerts, so no generated handler passes them on: made with "
+    "SQUASH_ALERTS_BY=grafana."
+)
 
 
 def kapacitor_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    alerts_by: AlertsBy = "kapacitor",
 ) -> dict[str, str]:
     """Return the tasks and handlers by path, sorted; see `Render`.
+
+    If Grafana tells people, the tasks know all states as ever, and there are no handlers.
 
     Raises
     ------
@@ -71,7 +84,10 @@ def kapacitor_files(
     }
     if channels:
         files[f"kapacitor/tasks/{VERDICT_TASK}.tick"] = verdict_task(channels, place)
-    files |= handler_files({None, *channels, *(item.channel for item in expected)})
+    if alerts_by == "kapacitor":
+        files |= handler_files({None, *channels, *(item.channel for item in expected)})
+    else:
+        files = {path: f"{comment(_IS_SILENT)}\n{text}" for path, text in files.items()}
     return dict(sorted(files.items()))
 
 

@@ -54,7 +54,7 @@ class Criterion(ABC):
     """The path of keys to the unit."""
 
     IS_TICK: ClassVar[bool] = True
-    """Whether TICKscript can say it: then it has `broken_in_tick` and `broken_in_go`."""
+    """Whether TICKscript can say it: then it has `broken_in_tick`, `_in_go` and `_in_math`."""
 
     unit: str
 
@@ -164,6 +164,10 @@ class Criterion(ABC):
 
     def broken_in_go(self, variable: str) -> str:
         """Return the condition of a Go template that is true where a variable breaks it."""
+        raise NotImplementedError(f"{self.TYPE} of {variable}")
+
+    def broken_in_math(self, variable: str) -> str:
+        """Return the expression of Grafana's math that is true where a variable breaks it."""
         raise NotImplementedError(f"{self.TYPE} of {variable}")
 
     def words(self, number: Callable[[float], str], *, is_ascii: bool = False) -> str:

@@ -145,11 +145,18 @@ class Range(Criterion):
 
     def broken_in_tick(self, field: str) -> str:
         """Return the comparisons with the ends in TICKscript, one of which is true."""
+        return self._broken(field, " OR ")
+
+    def broken_in_math(self, variable: str) -> str:
+        """Return the comparisons with the ends in Grafana's math, one of which is true."""
+        return self._broken(variable, " || ")
+
+    def _broken(self, name: str, either: str) -> str:
         terms = [
-            f"{field} {'>' if bound.is_upper else '<'} {exact_number(bound.number)}"
+            f"{name} {'>' if bound.is_upper else '<'} {exact_number(bound.number)}"
             for bound in self.bounds
         ]
-        return terms[0] if len(terms) == 1 else f"({' OR '.join(terms)})"
+        return terms[0] if len(terms) == 1 else f"({either.join(terms)})"
 
     def broken_in_go(self, variable: str) -> str:
         """Return the comparisons with the ends in a Go template, one of which is true."""

@@ -151,6 +151,10 @@ class Threshold(Criterion):
         name = _COMPARISONS[self.operator].opposite_in_go
         return f"{name} {variable} {exact_number(self.value)}"
 
+    def broken_in_math(self, variable: str) -> str:
+        """Return the opposite comparison in Grafana's math, whose signs are those of TICKscript."""
+        return self.broken_in_tick(variable)
+
 
 def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
     """Return the parts of a threshold that are present and correct."""
