@@ -376,7 +376,9 @@ def page_of(template: Template, ran: Ran, values: Mapping[str, Any]) -> str:
     body, _ = exporter(template_name="basic", config=config).from_notebook_node(shown)
     body = _LINK.sub(r'<a target="_blank" rel="noopener" ', body)
     facts = " · ".join(
-        f"{escape(name)} <b>{escape(_in_a_line(value))}</b>" for name, value in values.items()
+        f"{escape(name)} <b>{escape(_in_a_line(value))}</b>"
+        for name, value in values.items()
+        if value not in (None, "")
     )
     ended = datetime.fromtimestamp(ran.ended_ns / 1e9, UTC)
     result = f"{ran.cells} cells in {ran.duration_s:.1f} s, {ended:%Y-%m-%d %H:%M} UTC"

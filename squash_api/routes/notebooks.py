@@ -95,11 +95,11 @@ class NotebookRun:
 
     @property
     def shown_parameters(self) -> list[tuple[str, str]]:
-        """Its parameters but the release, as texts that a list can be filtered by."""
+        """Its parameters that have a value, but for the release, as texts to filter a list by."""
         return [
             (name, parameter_text(value))
             for name, value in self.parameters.items()
-            if value != self.version_tag
+            if value not in (self.version_tag, None, "")
         ]
 
 
