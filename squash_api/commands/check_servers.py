@@ -1,4 +1,4 @@
-"""What `squash check` asks of servers: Kapacitor, Chronograf, Grafana, the service itself.
+"""What `squash check` asks of servers: Kapacitor, Chronograf, Grafana, the service.
 
 A check is a function that yields what it finds, and a line in a table below. It changes nothing.
 """
@@ -105,7 +105,7 @@ def known_good(what: str, text: str) -> Iterator[Finding]:
         yield make(said, advice, runbook="server-version")
 
 
-# Kapacitor and Chronograf
+# Kapacitor, Chronograf and Grafana
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,11 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
 
 def _server_version(it: OpenServer) -> Iterator[Finding]:
     what = it.server.what
-    yield from known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+    version_text = str(it.heard.headers.get(f"X-{what}-Version", ""))
+    if version_text:
+        yield from known_good(what, version_text)
+    else:
+        yield ok("it does not say its version")
 
 
 def _server_notes(it: OpenServer) -> Iterator[Finding]:

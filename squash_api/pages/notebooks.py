@@ -29,6 +29,8 @@ from squash_api.schema.notebooks import template_of
 from squash_api.site import Site
 
 _RUNS = 50
+# Longer parameters of a URL are refused.
+_LONGEST_FILTER = 1000
 _NAMES = ("template", "version_tag", "run", "result", "parameter", "limit", "after")
 # A page may have a frame, which has its own policy.
 _POLICY = f"{PAGE_POLICY.decode()}; frame-src 'self'"
@@ -66,6 +68,7 @@ def notebooks_page(request: Request) -> Response:
         query={name: given[name] for name in _NAMES if name not in ("after", "parameter")},
         parameters=parameters,
         parameter_query=_parameter_query,
+        longest=_LONGEST_FILTER,
     )
 
 
@@ -87,6 +90,7 @@ def _page(request: Request, job_id: int) -> Response:
         result=result_of(item),
         run_path=None if item.run_id is None else run_path(item.pipeline, item.run_id),
         parameter_query=_parameter_query,
+        longest=_LONGEST_FILTER,
         alerts=site.alerts.of_jobs([item.job_id]),
     )
     reply.headers["Content-Security-Policy"] = _POLICY
