@@ -114,7 +114,6 @@ _JOB_DOCUMENTATION = {
         form_example={
             "name": "nightly",
             "build": "42",
-            "runtime": "2026-11-27T03:12:00Z",
             "url": "https://ci.example.org/nightly/42",
             "status": "0",
             "measurements": '[{"metric": "PA1", "value": 9.5}]',
