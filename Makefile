@@ -29,7 +29,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: $(DEV)  ## The long forms of tests, for two hours or three: writes docs/reliability.md
+soak: $(DEV)  ## The long forms of tests, for three hours or four: writes docs/reliability.md
 	@$(BIN)/python -m tests.support.reliability $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails

@@ -216,7 +216,7 @@ _CUT = """\
 | kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |
 | jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |
-| histories of jobs | 15 | 800 | half an hour |
+| histories of jobs | 15 | 1,200 | an hour or two |
 | made-up requests and bodies | a few of each route | 40 times as many | half an hour |
 | damages to InfluxDB | 2 histories | 20 histories | a quarter of an hour |
 """
