@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,26 @@ def test_docker_compose_accepts_the_file_with_the_example_filled_in(tmp_path: Pa
     # Compose 2 leaves out what is only in a profile.
     assert set(document["services"]) - {"postgresql", "grafana"} == servers
     assert document["services"]["squash_api"]["environment"]["SQUASH_SECRET"] == DUMMY_SECRET
+
+
+def _repeated_keys(node: yaml.Node) -> Iterator[str]:
+    """Yield the keys that are twice in one mapping, with their lines."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key for key, _ in node.value]
+        names = [key.value for key in keys]
+        for place, key in enumerate(keys):
+            if key.value in names[:place]:
+                yield f"line {key.start_mark.line + 1}: {key.value}"
+        for _, value in node.value:
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item)
+
+
+def test_no_key_is_there_twice() -> None:
+    """Compose 2 refuses the whole file then; Compose 1 and PyYAML take the last value."""
+    assert not [*_repeated_keys(yaml.compose(COMPOSE.read_text("utf-8"), yaml.SafeLoader))]
 
 
 def test_docker_compose_refuses_the_example_as_it_is() -> None:
