@@ -43,7 +43,7 @@ from squash_api.schema.notebooks import (
     pipeline_of,
     read_run_text,
 )
-from squash_api.schema.text import tag_text
+from squash_api.schema.text import SentNumber, tag_text
 from squash_api.site import Site
 from squash_api.standings.job_states import JobState
 
@@ -58,6 +58,8 @@ _POLICY = (
 # A list goes back at most this many runs before it returns where to go on.
 _MOST_LOOKED_AT = 5000
 _WINDOW = 500
+# JSON is written with integers up to 64 bits, and a float has none beyond this.
+_LARGEST = 2**53
 
 Result = Literal["failed", "finished"]
 
@@ -262,7 +264,7 @@ def notebook_object(item: NotebookRun, url: str) -> dict[str, Any]:
         "html": f"{address}/html",
         "ipynb": f"{address}/ipynb",
         "template": item.template,
-        "parameters": item.parameters,
+        "parameters": _as_json(item.parameters),
         "version_tag": item.version_tag,
         "run_id": item.run_id,
         "run": None if item.run_id is None else f"{url}{run_path(item.pipeline, item.run_id)}",
@@ -278,6 +280,15 @@ def notebook_object(item: NotebookRun, url: str) -> dict[str, Any]:
 def result_of(item: NotebookRun) -> str:
     """Return which of `RESULTS` a run has."""
     return RESULTS[0] if item.is_failed else RESULTS[1]
+
+
+def _as_json(value: Any) -> Any:
+    """Return a parameter as JSON can be written of it: whole numbers have any length."""
+    if isinstance(value, dict):
+        return {name: _as_json(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    return SentNumber(str(value)) if isinstance(value, int) and abs(value) > _LARGEST else value
 
 
 def _runs_of(view: View, rows: Sequence[LastValue]) -> Iterator[NotebookRun]:
@@ -304,7 +315,7 @@ def _runs_of(view: View, rows: Sequence[LastValue]) -> Iterator[NotebookRun]:
             parameters=said["parameters"],
             is_failed=row.value != 0,
             problem=said["problem"],
-            cells=None if cells is None else int(cells),
+            cells=None if cells is None or abs(cells) > _LARGEST else int(cells),
             duration_s=duration_s,
             state=JobState(),
         )

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from squash_api.schema.text import repaired
+
 FAILED_CELLS = "notebook.failed_cells"
 """How many cells failed: 1 if the run ended with one, or its kernel could not be used."""
 
@@ -36,6 +38,8 @@ FILE = "ipynb"
 """The key of the executed notebook in it, as text."""
 
 _PREFIX = "notebook."
+# What lies deeper could be shown on no page and in no reply.
+_DEEPEST = 50
 # In the texts of fields InfluxDB cannot hold all of these, and we change blanks: they are written
 # as JSON may write any character.
 _ESCAPES = {'\\"': "\\u0022", "\\\\": "\\u005c", " ": "\\u0020", "#": "\\u0023"}
@@ -63,7 +67,7 @@ def run_text(template: str, parameters: Mapping[str, Any], problem: str | None) 
 def read_run_text(text: str | None) -> dict[str, Any]:
     """Read what `run_text` wrote; anything else, which anybody may post, is empty."""
     try:
-        found = json.loads(text or "{}")
+        found = _written(json.loads(text or "{}"), _DEEPEST)
     except (ValueError, RecursionError):
         found = None
     found = found if isinstance(found, dict) else {}
@@ -73,3 +77,14 @@ def read_run_text(text: str | None) -> dict[str, Any]:
         "parameters": parameters if isinstance(parameters, dict) else {},
         "problem": problem if isinstance(problem, str) else None,
     }
+
+
+def _written(value: Any, depth: int) -> Any:
+    """Return what was read, with text that can be written; too deep is a `ValueError`."""
+    if isinstance(value, str):
+        return str(repaired(value))
+    if isinstance(value, dict | list) and depth == 0:
+        raise ValueError("too deep")
+    if isinstance(value, dict):
+        return {str(repaired(name)): _written(item, depth - 1) for name, item in value.items()}
+    return [_written(item, depth - 1) for item in value] if isinstance(value, list) else value

@@ -163,6 +163,42 @@ def test_what_somebody_else_has_posted_is_no_page(data: Any, calls: Calls) -> No
     assert calls("GET", f"/notebook/{job}").status_code == 200
 
 
+_DEEP = "[" * 300 + "]" * 300
+_WRITTEN = [
+    ('{"parameters": {"plots": 1180591620717411303425}}', {"plots": 2**70 + 1}),
+    ('{"parameters": {"plots": 1e999, "n": NaN}}', {"plots": None, "n": None}),
+    (
+        '{"parameters": {"\\ud800": "\\udfff", "l": ["\\ud800"]}}',
+        {"\ufffd": "\ufffd", "l": ["\ufffd"]},
+    ),
+    (f'{{"parameters": {{"deep": {_DEEP}}}}}', {}),
+]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(("text", "shown"), _WRITTEN)
+def test_what_somebody_else_has_written_breaks_no_list(
+    text: str, shown: dict[str, Any], calls: Calls, runs: dict[str, int]
+) -> None:
+    made = notebook_document()
+    made["meta"]["notebook_run"] = text.replace(" ", "")
+    job = calls("POST", "/job", made).json()["id"]
+    assert jobs(calls)[0] == job
+    assert calls("GET", f"/notebook/{job}").json()["parameters"] == shown
+    for path in ("/notebooks", f"/notebook/{job}"):
+        assert calls("GET", path, headers={"Accept": "text/html"}).status_code == 200
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("cells", [1e300, -1e300, 2.0**63])
+def test_no_number_of_cells_breaks_the_list(cells: float, calls: Calls) -> None:
+    made = notebook_document()
+    made["measurements"][1]["value"] = cells
+    job = calls("POST", "/job", made).json()["id"]
+    assert jobs(calls) == [job]
+    assert calls("GET", f"/notebook/{job}").json()["cells"] is None
+
+
 def test_a_deleted_run_is_gone(calls: Calls, runs: dict[str, int]) -> None:
     assert calls("DELETE", f"/job/{runs['new']}").status_code == 200
     assert jobs(calls) == [runs[name] for name in ("other", "failed", "old")]
