@@ -192,7 +192,7 @@ def test_docker_compose_accepts_the_file_with_the_example_filled_in(tmp_path: Pa
     assert document["services"]["squash_api"]["environment"]["SQUASH_SECRET"] == DUMMY_SECRET
 
 
-def _repeated_keys(node: yaml.Node) -> Iterator[str]:
+def _repeated_keys(node: yaml.Node | None) -> Iterator[str]:
     """Yield the keys that are twice in one mapping, with their lines."""
     if isinstance(node, yaml.MappingNode):
         keys = [key for key, _ in node.value]
