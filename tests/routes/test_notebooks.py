@@ -178,7 +178,7 @@ _WRITTEN = [
 @pytest.mark.sqlite
 @pytest.mark.parametrize(("text", "shown"), _WRITTEN)
 def test_what_somebody_else_has_written_breaks_no_list(
-    text: str, shown: dict[str, Any], calls: Calls, runs: dict[str, int]
+    text: str, shown: dict[str, Any], calls: Calls
 ) -> None:
     made = notebook_document()
     made["meta"]["notebook_run"] = text.replace(" ", "")
