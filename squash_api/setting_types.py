@@ -67,7 +67,9 @@ SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 def _broker(text: str) -> str:
     found = _BROKER.fullmatch(text)
     if found is None or not 0 < int(found[1]) < 65_536:
-        raise ValueError(f"must be brokers such as kafka.example.org:9092, not {text}")
+        # Before an @ there may be a password.
+        shown = text.rpartition("@")[2]
+        raise ValueError(f"must be brokers such as kafka.example.org:9092, not {shown}")
     return text
 
 

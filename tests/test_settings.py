@@ -471,6 +471,7 @@ def test_kafka_is_two_targets_so_that_events_do_not_wait_for_points(tmp_path: Pa
     [
         ({"BROKERS": "k"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers such as kafka.example.org:"),
         ({"BROKERS": "k:0"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers"),
+        ({"BROKERS": "ada:hidden@k:9092"}, "SQUASH_KAFKA_BROKERS[0]: must be brokers"),
         ({"SEND": "jobs,everything"}, "SQUASH_KAFKA_SEND[1]: "),
         ({"PREFIX": "a-b"}, "SQUASH_KAFKA_PREFIX: must be names between dots"),
         ({"NAMESPACE": "lsst..dm"}, "SQUASH_KAFKA_NAMESPACE: must be names between dots"),

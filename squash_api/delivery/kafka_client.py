@@ -229,10 +229,18 @@ class KafkaClient:
 
     def _open(self) -> Any:
         if self._producer is None:
-            from confluent_kafka import Producer  # noqa: PLC0415 - of an extra
+            from confluent_kafka import KafkaException, Producer  # noqa: PLC0415 - of an extra
 
             self._said = None
-            self._producer = Producer(self._settings(), logger=_library_log())
+            try:
+                self._producer = Producer(self._settings(), logger=_library_log())
+            except KafkaException as error:
+                # Such as a file of SQUASH_KAFKA_CA that has no certificate.
+                raise HeldUpError(
+                    f"the settings of Kafka cannot be used: {error.args[0].str()}",
+                    needs_operator=True,
+                    runbook="kafka-refused",
+                ) from error
         return self._producer
 
     def _settings(self) -> dict[str, Any]:

@@ -407,6 +407,23 @@ def test_librdkafka_takes_the_settings_of_every_kind_of_security(
     client.close()
 
 
+def test_a_file_without_certificates_is_said_and_not_only_logged(
+    tmp_path: Path, brokers: MockKafka
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("no certificate")
+    world = KafkaWorld(tmp_path, brokers, kafka_prefix="ca", kafka_tls="on", kafka_ca=ca)
+    world.add({"PA1": 1.0})
+    wait = world.outlets["kafka"].round()
+    row = world.target()
+    world.close()
+    assert wait.longest_s == 30.0
+    assert row.trouble is not None
+    assert "the settings of Kafka cannot be used: " in row.trouble
+    assert "ssl.ca.location" in row.trouble
+    assert "kafka-refused" in row.trouble
+
+
 def test_jobs_are_sent_again_by_replay(world: KafkaWorld) -> None:
     first, second = (world.add({"PA1": 4.0}, **run_of(1)) for _ in range(2))
     world.drain()
