@@ -214,7 +214,7 @@ COMMANDS = {
 _GROUPS = {
     "notebook": "Run notebooks.",
     "specs": "Check, list and export metrics and specifications.",
-    "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
+    "live": "Compare and update running Kapacitors, Chronografs and Grafanas.",
     "alerts": "List, acknowledge, silence and resolve alerts.",
     "quarantine": "List, send again or give up what InfluxDB refused.",
     "spool": "List and send the jobs of squash run and squash watch that wait on this machine.",

@@ -195,7 +195,12 @@ class InfluxOutlet(Outlet):
         May be called from any thread, also while others send: what they have sent no longer counts.
         """
         lost = self._record.write(
-            lambda connection: begin_again(connection, self.name, now_ns=time.time_ns())
+            lambda connection: begin_again(
+                connection,
+                self.name,
+                now_ns=time.time_ns(),
+                is_able_to_delete=self._cannot_delete is None,
+            )
         )
         self._last = None
         if lost:

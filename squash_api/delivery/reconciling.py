@@ -18,6 +18,7 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     NotImplementedByItError,
     QueryRejectedError,
+    statement_error,
 )
 from squash_api.influx.reading import (
     FIRST_NS,
@@ -36,7 +37,7 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import jobs_at, jobs_by_time
 from squash_api.record.losses import times_to_erase, waiting_jobs
-from squash_api.record.quarantine import refused_lines
+from squash_api.record.quarantine import reason_not_to_delete, refused_lines
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import SQUASH_URL
 
@@ -182,8 +183,7 @@ class Reconciler:
         # Who may not ask for its version, has one that is asked to do what must be done.
         with suppress(InfluxRefusedError, InfluxMisconfiguredError):
             self._client.ping()
-        server = self._client.server
-        self._cannot = None if server is None else server.refusal_to_delete()
+        self._cannot = self._why_it_cannot_delete()
         found = Comparison(self._name, cannot=self._cannot)
         try:
             self._names = measurement_names(self._client)
@@ -201,6 +201,17 @@ class Reconciler:
                 found.pruned += self._prune(differences.unknown)
                 found.cannot = self._cannot
             yield found
+
+    def _why_it_cannot_delete(self) -> str | None:
+        """Say why it never deletes points, as far as that is known; None if it is to be asked."""
+        server = self._client.server
+        if server is not None and server.kind is not None and server.kind.deletes.value is not None:
+            return server.refusal_to_delete()
+        # Of others only what they have said is known.
+        with self._record.read() as connection:
+            said = reason_not_to_delete(connection, self._name)
+        never = said is not None and isinstance(statement_error(said), NotImplementedByItError)
+        return said if never else None
 
     def _windows(self, since_ns: int | None, until_ns: int | None) -> Iterator[_Window]:
         first_ns = FIRST_NS if since_ns is None else max(since_ns, FIRST_NS)

@@ -8,17 +8,25 @@ from squash_api.record.deliveries import get_target
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
 
-def begin_again(connection: Connection, name: str, *, now_ns: int) -> int:
+def begin_again(
+    connection: Connection, name: str, *, now_ns: int, is_able_to_delete: bool = True
+) -> int:
     """Begin a target, whose database has lost its points, with the first job again.
 
     Returns how many jobs it had; 0 if it has begun again already. Points that are to be deleted
-    still are, in case it has not lost all.
+    still are, in case it has not lost all, if it is able to: else they are taken for lost too.
     """
     row = get_target(connection, name)
     if not row.has_points:
         return 0
     for table in (redelivery, quarantine):
         connection.execute(delete(table).where(table.c.target == name))
+    if is_able_to_delete:
+        # Why it refused is gone with the quarantine, and it may not refuse again.
+        afresh = {"refusals": 0, "again_ns": 0}
+        connection.execute(update(erasure).where(erasure.c.target == name).values(afresh))
+    else:
+        connection.execute(delete(erasure).where(erasure.c.target == name))
     through = max(row.sent_through, row.refill_through or 0)
     again = {
         "sent_through": 0,
@@ -54,16 +62,21 @@ def job_with_points(
 
 
 def waiting_jobs(connection: Connection, name: str, job_ids: Sequence[int]) -> set[int]:
-    """Return those of these jobs of which a target does not have the present state yet."""
+    """Return those of these jobs of which a target does not have the present state yet.
+
+    What it refuses to delete does not wait.
+    """
     sent_through = get_target(connection, name).sent_through
     found = {job_id for job_id in job_ids if job_id > sent_through}
-    for table in (redelivery, erasure):
-        query = select(table.c.job_id).where(table.c.target == name, table.c.job_id.in_(job_ids))
+    for table, conditions in ((redelivery, ()), (erasure, (erasure.c.again_ns == 0,))):
+        query = select(table.c.job_id).where(
+            table.c.target == name, table.c.job_id.in_(job_ids), *conditions
+        )
         found.update(connection.execute(query).scalars())
     return found
 
 
 def times_to_erase(connection: Connection, name: str) -> set[int]:
-    """Return the times (ns) of all points that a target is still to delete."""
-    query = select(erasure.c.time_ns).where(erasure.c.target == name)
+    """Return the times (ns) of all points that a target is still to delete, and does not refuse."""
+    query = select(erasure.c.time_ns).where(erasure.c.target == name, erasure.c.again_ns == 0)
     return set(connection.execute(query).scalars())

@@ -153,6 +153,16 @@ def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> se
     return {(row.job_id, row.measurement) for row in rows}
 
 
+def reason_not_to_delete(connection: Connection, target: str) -> str | None:
+    """Return why a target has last refused to delete points; None if it refuses none."""
+    return connection.execute(
+        select(quarantine.c.reason)
+        .where(quarantine.c.target == target, quarantine.c.is_deletion)
+        .order_by(quarantine.c.id.desc())
+        .limit(1)
+    ).scalar()
+
+
 _PAGE = 1000
 _FIRST_REFUSAL_NS = 30 * 10**9
 _MOST_NOTED = 100

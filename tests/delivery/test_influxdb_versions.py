@@ -384,6 +384,25 @@ def test_a_database_that_lost_its_points_is_filled_again(world: World) -> None:
     assert world.asks_nothing_more()
 
 
+@pytest.mark.parametrize("world", [REAL, *VERSIONS], indirect=True)
+def test_nothing_is_left_to_delete_in_a_database_that_lost_its_points(world: World) -> None:
+    jobs = [add_job(world.record, second, a=1.5, b=2.5) for second in range(4)]
+    world.drain()
+    delete(world.record, jobs[0], 0)
+    withdraw(world.record, jobs[1], 1)
+    world.drain()
+    if world.real is not None:
+        world.real.query(f'DROP DATABASE "{world.database}"')
+        world.real.create_database(world.database)
+    else:
+        world.stand_in.points.clear()
+    world.drain()
+    assert world.values() == {1: {"b": 2.5}, 2: {"a": 1.5, "b": 2.5}, 3: {"a": 1.5, "b": 2.5}}
+    found = backlog(world.record)
+    assert (found.undeleted, found.quarantined, found.waiting) == (0, 0, 0)
+    assert world.reconcile().is_same
+
+
 @pytest.mark.parametrize("name", ["1", "2", "3 Core", "3 Enterprise"])
 def test_points_that_the_retention_took_are_no_loss(record: Record, name: str) -> None:
     world = new_world(record, name)
@@ -454,14 +473,21 @@ def test_reconcile_mends_what_can_be_mended_and_says_what_cannot(world: World) -
     assert world.asks_nothing_more()
 
 
-def test_reconcile_says_what_of_deleted_jobs_stays(record: Record) -> None:
-    world = new_world(record, "3 Core")
-    job = add_job(record, 0, a=1.0)
+@pytest.mark.parametrize("name", CANNOT)
+def test_reconcile_says_what_of_deleted_jobs_and_withdrawn_values_stays(
+    record: Record, name: str
+) -> None:
+    world = new_world(record, name)
+    jobs = [add_job(record, second, a=1.0, b=2.0) for second in range(2)]
     world.drain()
-    delete(record, job, 0)
+    delete(record, jobs[0], 0)
+    withdraw(record, jobs[1], 1)
     world.drain()
-    found = world.reconcile()
-    assert (found.unknown, found.is_same) == (1, False)
+    for _ in range(2):
+        found = world.reconcile()
+        assert (found.unknown, found.lasting, found.waiting, found.is_same) == (1, 1, 0, False)
+        assert found.cannot == CANNOT[name]
+    assert world.asks_nothing_more()
 
 
 def test_reconcile_reads_no_more_at_once_than_core_gives(record: Record) -> None:

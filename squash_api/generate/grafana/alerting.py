@@ -5,6 +5,7 @@ template of messages too. Otherwise Kapacitor tells people, and all rules are pa
 contain no secret: Slack's URL comes from Grafana's environment.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -47,6 +48,8 @@ DELETED = f"{ALERTING}/deleted-rules.yaml"
 """The file with the uids of rules that are gone, or Grafana would keep them."""
 
 _ORGANISATION = 1
+# As this module writes it; data sources have it deeper.
+_UID = re.compile(r"^  (?:- )?uid: ([\w-]+)$", re.MULTILINE | re.ASCII)
 # Grafana finds it by its title, and may make it before that of the dashboards, without its uid:
 # with the same title that one could then not be made.
 _FOLDER = "SQuaSH alerts"
@@ -139,15 +142,16 @@ def _is_ours(path: str) -> bool:
 
 
 def _uids(text: str) -> Iterator[str]:
+    """Yield the uids of rules in a file, also if a merge has left its marks in it."""
     try:
         document = read_yaml(text)
-    except yaml.YAMLError:
-        return
-    if isinstance(document, dict):
-        for item in document.get("deleteRules") or ():
-            yield item["uid"]
-        for group in document.get("groups") or ():
-            yield from (rule["uid"] for rule in group["rules"])
+        gone = [item["uid"] for item in document.get("deleteRules") or ()]
+        rules = [rule["uid"] for group in document.get("groups") or () for rule in group["rules"]]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        if "ules:\n" in text:
+            yield from _UID.findall(text)
+    else:
+        yield from (*gone, *rules)
 
 
 def _groups(

@@ -5,6 +5,7 @@ values of a rule's queries: `B` of the query `A`, `K` of `J`, `M` of `L`. They a
 template of messages makes text from jobs safe for Slack, and adds links.
 """
 
+import re
 from collections.abc import Sequence
 
 from squash_api.errors import runbook_path
@@ -265,5 +266,8 @@ def _if_there(reference: str, text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that a template of Go shows unchanged."""
-    return text.replace("{", '{{"{"}}')
+    """Return text that a template of Go shows unchanged.
+
+    There is no `${` in it, which a Grafana to come replaces in annotations, too.
+    """
+    return re.sub(r"\$(?=\{)|\{", lambda found: f'{{{{"{found[0]}"}}}}', text)

@@ -20,6 +20,7 @@ from squash_api.generate.grafana.alerting import (
     with_deleted,
 )
 from squash_api.generate.grafana.alerting_rules import Route
+from squash_api.generate.grafana.alerting_texts import plain
 from squash_api.generate.kapacitor.hand_changes import metric_alone
 from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.judging.alert_plan import watched_metrics
@@ -368,3 +369,16 @@ def test_whom_they_are_told_to_is_as_grafanas_published_models_say(files: dict[s
     for point in yaml.safe_load(files[PEOPLE[0]])["contactPoints"]:
         (receiver,) = point["receivers"]
         assert as_published(alerting.ContactPoint, receiver) == receiver
+
+
+def test_rules_are_found_in_files_in_which_a_merge_has_left_its_marks() -> None:
+    text = "groups:\n- rules:\n<<<<<<< HEAD\n  - uid: one-a\n=======\n  - uid: two\n>>>>>>> b\n"
+    gone = "deleteRules:\n<<<<<<< HEAD\n- orgId: 1\n  uid: old\n=======\n>>>>>>> b\n"
+    path = DELETED.replace("deleted-rules", "rules-p")
+    found = with_deleted({}, {path: text, DELETED: gone})
+    deleted = yaml.safe_load(found[DELETED])["deleteRules"]
+    assert [item["uid"] for item in deleted] == ["old", "one-a", "two"]
+
+
+def test_no_annotation_has_what_a_grafana_to_come_replaces() -> None:
+    assert plain("${HOME} $x {y") == '{{"$"}}{{"{"}}HOME} $x {{"{"}}y'
