@@ -66,7 +66,7 @@ _Output = Annotated[
 ]
 # Pages may be large, and networks slow.
 _TIMEOUT_S = 300.0
-_TOO_LARGE = "413:"
+_TOO_LARGE, _UNKNOWN_USER = "413:", "401:"
 _NOT_TRIED = "not tried yet"
 
 
@@ -94,7 +94,8 @@ def run(
     environment. These secrets are left out of what is kept. While the service is away, the job
     waits in the spool.
 
-    Exit code: 0 every cell ran; 1 one failed, or the job is refused; 2 wrong usage.
+    Exit code: 0 every cell ran; 1 one failed, or the job is refused, or waits for a key that the
+    service knows; 2 wrong usage.
     """
     variables = dict(os.environ)
     read, values = _read(template, parameter or [], release=release, name=name)
@@ -111,7 +112,11 @@ def run(
     )
     if no_images:
         without_images(ran.notebook)
-    files = {PAGE: page_of(read, ran, parameters), FILE: file_of(ran)}
+    files = {FILE: file_of(ran)}
+    try:
+        files[PAGE] = page_of(read, ran, parameters)
+    except Exception as error:  # noqa: BLE001 - the run counts, whatever nbconvert cannot show
+        print_error(f"{template}: its page cannot be made: {error}")
     _write(output, files, f"{read.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     # With its files, and without them.
     about: dict[str, Any] = {"parameters": parameters, "root": _public_root(url, variables)}
@@ -172,7 +177,7 @@ def _write(folder: Path | None, files: Mapping[str, str], name: str) -> None:
 def _send(sender: Sender, documents: Iterator[dict[str, Any]], source: str) -> bool:
     """Send the job by the spool: the first document, or the second if that is too large.
 
-    Return whether all of it is kept, or will be.
+    Return whether all of it is kept, or will be, without anybody's help.
     """
     document = next(documents)
     fate, why = _post(sender, document, source)
@@ -185,7 +190,8 @@ def _send(sender: Sender, documents: Iterator[dict[str, Any]], source: str) -> b
         )
         _post(sender, next(documents), source)
         return False
-    return fate != "refused"
+    needs_help = not sender.is_set_up or why.startswith(_UNKNOWN_USER)
+    return fate in {"sent", "repeat"} or (fate == "waits" and not needs_help)
 
 
 def _post(sender: Sender, document: Mapping[str, Any], source: str) -> tuple[Fate, str]:

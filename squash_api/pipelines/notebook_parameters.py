@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from squash_api.errors import nearest
+from squash_api.verify.metrics import is_unicode
 
 TAG = "parameters"
 """The tag of the cell that has the defaults."""
@@ -115,7 +116,9 @@ def chosen(parameters: Sequence[Parameter], given: Mapping[str, str]) -> dict[st
         Naming what the notebook has not, with the nearest name, or what is no value of its type.
     """
     known = {item.name: item for item in parameters}
-    for name in given:
+    for name, text in given.items():
+        if not is_unicode(text):
+            raise ParameterError(f"parameter {name}: {text!a} is not Unicode text")
         if name in known:
             continue
         if not known:

@@ -230,10 +230,11 @@ async def _run_cells(
         },
         iopub_timeout=_PATIENCE_S,
     )
+    stopped = _stopping(manager)
     async with client.async_setup_kernel(cwd=folder, env=dict(variables), cleanup_kc=True):
-        stopped = _stopping(manager)
         for place, cell in enumerate(ran.notebook.cells):
-            problem = await _run_cell(client, cell, place)
+            # It may have been stopped before the first.
+            problem = None if stopped else await _run_cell(client, cell, place)
             ran.cells = client.code_cells_executed
             if stopped:
                 problem = f"stopped by {stopped[0]}"
@@ -251,9 +252,14 @@ def _stopping(manager: Any) -> list[str]:
     tasks = []
     loop = asyncio.get_running_loop()
 
+    async def end() -> None:
+        # There may be none yet.
+        with suppress(Exception):
+            await manager.shutdown_kernel(now=True)
+
     def stop(name: str) -> None:
         stopped.append(name)
-        tasks.append(loop.create_task(manager.shutdown_kernel(now=True)))
+        tasks.append(loop.create_task(end()))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         # Only the main thread can be told of signals.

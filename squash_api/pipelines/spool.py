@@ -235,6 +235,11 @@ class Sender:
         password = variables.get("SQUASH_PASSWORD")
         return cls(Spool(spool_folder(variables)), **{**given, "password": password, "key": key})
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether it knows a service, and as whom to send."""
+        return self._squash is not None
+
     def close(self) -> None:
         """Close the connections."""
         if self._squash is not None:

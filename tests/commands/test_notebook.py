@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import pytest
 from nbformat import v4
 
 from squash_api.client import Squash
+from squash_api.commands.notebook import _send
 from squash_api.demo.history import make_history
+from squash_api.pipelines.spool import Sender, Spool
 from tests.support.calls import Calls, log_in
 from tests.support.command_line import make_run, set_environment
 from tests.support.metrics_packages import ROOT
+from tests.support.notebook_runs import notebook_document
 from tests.support.service import Service
 from tests.support.site import wait_for
 
@@ -184,6 +188,15 @@ def test_while_the_service_is_away_the_job_waits(run: Run, tmp_path: Path) -> No
     (waiting,) = (tmp_path / "wait").glob("*.json")
     document = json.loads(waiting.read_text())["document"]
     assert document["meta"]["page"]["url"].startswith("http://127.0.0.1:9/notebooks?run=try-")
+
+
+@pytest.mark.parametrize("key", [None, "sq_1_unknown"])
+def test_a_job_that_waits_for_a_key_is_kept_only_with_somebodys_help(
+    key: str | None, service: Service, tmp_path: Path
+) -> None:
+    with closing(Sender(Spool(tmp_path), url=service.url, key=key)) as sender:
+        assert not _send(sender, iter([notebook_document()]), "notebook n")
+        assert len([*sender.spool.entries()]) == 1
 
 
 @pytest.mark.parametrize(

@@ -339,15 +339,19 @@ def test_the_consumer_of_the_documentation_knows_what_is_bad(
     tmp_path: Path, brokers: MockKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = KafkaWorld(tmp_path, brokers)
-    world.add({"PA1": 9.0}, ci_dataset="cfht")
+    old = world.add({"PA1": 9.0}, ci_dataset="cfht")
     world.add({"PA1": 9.0}, ci_dataset="hsc")
     world.add({"PA1": 1.0}, ci_dataset="cfht")
+    gone = world.add({"PA1": 9.0}, ci_dataset="des")
+    world.drain()
+    world.put(old, "validate.PA1", 10.0)
+    world.delete(gone)
     world.drain()
     page = Path(__file__).parents[2] / "docs" / "kafka.md"
     found = re.search(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found is not None
     exec(found[1], {"BROKERS": brokers.address})
-    assert capsys.readouterr().out.splitlines()[-1] == "['validate.PA1,dataset=hsc']"
+    assert capsys.readouterr().out.splitlines()[-1:] == ["validate.PA1,dataset=hsc"]
     world.close()
 
 
