@@ -17,6 +17,7 @@ from squash_api.judging.wording import counted
 from squash_api.pipelines.notebook_parameters import RELEASE, ParameterError, in_force
 from squash_api.pipelines.notebooks import (
     NotebookError,
+    Ran,
     Template,
     document_of,
     environment_of_run,
@@ -112,11 +113,7 @@ def run(
     )
     if no_images:
         without_images(ran.notebook)
-    files = {FILE: file_of(ran)}
-    try:
-        files[PAGE] = page_of(read, ran, parameters)
-    except Exception as error:  # noqa: BLE001 - the run counts, whatever nbconvert cannot show
-        print_error(f"{template}: its page cannot be made: {error}")
+    files = _files_of(read, ran, parameters)
     _write(output, files, f"{read.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     # With its files, and without them.
     about: dict[str, Any] = {"parameters": parameters, "root": _public_root(url, variables)}
@@ -149,6 +146,16 @@ def _read(
         fail(str(error), code=1)
     except ParameterError as error:
         fail(f"{path}: {error}")
+
+
+def _files_of(template: Template, ran: Ran, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Make the page and the file of a run; only the file if it cannot be shown."""
+    try:
+        page = {PAGE: page_of(template, ran, parameters)}
+    except Exception as error:  # noqa: BLE001 - the run counts, whatever nbconvert makes of it
+        print_error(f"{template.path}: its page cannot be made: {error}")
+        page = {}
+    return {**page, FILE: file_of(ran)}
 
 
 def _public_root(url: str | None, variables: Mapping[str, str]) -> str | None:
