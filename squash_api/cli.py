@@ -19,7 +19,7 @@ COMMANDS = {
         "commands.deliver:deliver",
         "Deliver stored jobs, and tell webhooks, Slack and GitHub, until stopped.",
     ),
-    "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB again."),
+    "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB, or to Kafka, again."),
     "reconcile": (
         "commands.reconcile:reconcile",
         "Compare InfluxDB with the record, and send again what differs.",

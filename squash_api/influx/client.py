@@ -465,7 +465,9 @@ def _plain_words(reply: httpx.Response) -> str | None:
     """
     if "Content-Type" in reply.headers or reply.status_code in {400, 422}:
         return None
-    return reply.text[:_MOST_PLAIN].strip() or None
+    words = reply.text[:_MOST_PLAIN].strip()
+    # A page is another server's.
+    return None if words.startswith("<") else words or None
 
 
 def _refused_lines(reply: httpx.Response) -> dict[int, str]:

@@ -12,6 +12,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -278,9 +279,10 @@ def _known_paths(request: Request) -> list[str]:
 
 
 def _has_page(request: Request) -> bool:
-    """Tell whether there is a page for a path: those of the API are within routers."""
-    path, routes = request.scope["path"], request.app.routes
-    return any(isinstance(item, Route) and item.path_regex.match(path) for item in routes)
+    """Tell whether there is a page for a path: a route that is none of the API."""
+    path = request.scope["path"]
+    pages = [item for item in request.app.routes if not isinstance(item, APIRoute)]
+    return any(isinstance(item, Route) and item.path_regex.match(path) for item in pages)
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -158,7 +158,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         faults.answering(503, b'{"error":"engine: cache-max-memory-size exceeded"}'),
         "cache-max-memory-size exceeded",
     ),
-    "has no disk left": (faults.answering(507, b"no space"), "HTTP 507"),
+    "has no disk left": (faults.answering(507, b"no space"), "no space"),
     "has too much to do": (faults.answering(429, b'{"error":"slow down"}'), "slow down"),
     "redirects elsewhere": (
         faults.answering(307, b"", {"Location": "http://influx.invalid/write"}),

@@ -17,7 +17,7 @@ from tests.support.calls import Calls, log_in
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.http_server import HttpServer
 from tests.support.metrics_packages import write_metrics_package
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import job_document, wait_for
 from tests.support.told_kapacitor import ToldKapacitor
 
@@ -62,6 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             SQUASH_KAPACITOR_URL=kapacitor.url,
             SQUASH_TRUSTED_PROXIES="127.0.0.1",
             SQUASH_INSTANCE="one",
+            **READING,
         ) as service,
         httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
     ):

@@ -58,6 +58,7 @@ SECRETS: dict[str, str] = {
     "SQUASH_CHRONOGRAF_URL": with_userinfo(DEAD),
     "SQUASH_SLACK_URL": f"{DEAD}/{plant()}",
     "SQUASH_GITHUB_TOKEN": plant(),
+    "SQUASH_GRAFANA_TOKEN": plant(),
     "SQUASH_KAFKA_PASSWORD": plant(),
     "SQUASH_KAFKA_REGISTRY": with_userinfo(DEAD),
     "SQUASH_KAFKA_REGISTRY_PASSWORD": plant(),
