@@ -76,7 +76,7 @@ def _version(it: OpenInfluxDB) -> Iterator[Finding]:
         yield from known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
         return
     yield ok(f"{server.name}, through its interface of version 1")
-    for lack in server.lacks(is_feeding=it.here.settings.kapacitor_url is not None):
+    for lack in server.lacks(is_feeding=bool(it.here.settings.kapacitors)):
         advice = "docs/influxdb.md says what works on each version"
         yield warning(f"{server.name}: {lack}", advice, runbook="server-version")
 
