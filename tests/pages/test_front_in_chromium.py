@@ -16,7 +16,7 @@ from tests.support.chromium import (
     is_wider_than_its_window,
     watched_page,
 )
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import job_document
 
 # What a browser does with a page does not depend on where the record is.
@@ -27,7 +27,7 @@ SCHEMES = ["light", "dark"]
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with Service(tmp_path) as service:
+    with Service(tmp_path, **READING) as service:
         yield service
 
 
@@ -48,7 +48,7 @@ def page(chromium: Browser, service: Service) -> Iterator[Page]:
 def full_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with metrics in several states, some with hostile names."""
     with (
-        Service(tmp_path_factory.mktemp("service")) as service,
+        Service(tmp_path_factory.mktemp("service"), **READING) as service,
         httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client,
     ):
         untyped: Any = client
