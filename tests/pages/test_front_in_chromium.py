@@ -90,7 +90,7 @@ def test_a_dispatch_turns_the_page_red_without_a_reload(page: Page, calls: Calls
     declare(calls)
     post(calls, {"p.a": 9.0}, filter_name="r")
     board = page.locator(".board")
-    expect(board.locator(".state-critical")).to_have_text("CRITICAL", timeout=2000)
+    expect(board.locator(".state-critical")).to_have_text("CRITICAL")
     expect(board).to_contain_text("-20 %")
     expect(page.get_by_role("status")).to_have_text("Job 1 arrived with 1 metric.")
     expect(page).to_have_title(re.compile("^CRITICAL: 1"))
