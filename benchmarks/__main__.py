@@ -5,6 +5,10 @@ Of a comparison, one run each, and as often as there is time for, by turns:
     python -m benchmarks --checkout ../old --json before.json
     python -m benchmarks --json after.json
     python -m benchmarks --compare before.json after.json
+
+The page of figures that were measured by and by, and kept with `--json`:
+
+    python -m benchmarks --page after.json
 """
 
 import argparse
@@ -20,6 +24,7 @@ from benchmarks import (
     crowding,
     end_to_end,
     engines,
+    evenness,
     heavy,
     outage,
     pages,
@@ -28,7 +33,7 @@ from benchmarks import (
     ten_million,
 )
 from benchmarks.checkout import ROOT, Checkout
-from benchmarks.report import Figure, compare, keep, make_table, progress, write_page
+from benchmarks.report import Figure, compare, keep, kept, make_table, progress, write_page
 
 _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R1": acceptance.measure,
@@ -41,6 +46,8 @@ _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R8": commands.measure_generating,
     "R9": commands.measure_starting,
     "R10": sasquatch.measure,
+    "R11": evenness.measure,
+    "R12": pages.measure_report,
     "P1": engines.measure,
     "pages": pages.measure,
 }
@@ -50,6 +57,9 @@ def main() -> None:
     arguments = _arguments()
     if arguments.compare:
         print(compare(*arguments.compare))
+        return
+    if arguments.page:
+        print(write_page([*kept(arguments.page).values()]))
         return
     # Ending this process by its id ends the servers that it has started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -78,6 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar="FILE", help="show kept figures before and after"
     )
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the page of kept figures")
     arguments = parser.parse_args()
     if unknown := set(arguments.figures) - _MEASURES.keys():
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
