@@ -155,11 +155,15 @@ class InfluxOutlet(Outlet):
         # Who may only write may not ask, and not every version answers.
         # One that fails must not keep jobs from one that still takes them.
         with suppress(InfluxError):
-            if newest is not None and last is not None and not self._has(last):
-                self._find_out_about_loss()
+            has_last = newest is None or last is None or self._has(last)
+            if not has_last:
+                self._find_out_about_loss(is_seen=has_last is False)
 
-    def _find_out_about_loss(self) -> None:
-        """Begin with the first job again if the database has not even the oldest it should have."""
+    def _find_out_about_loss(self, *, is_seen: bool) -> None:
+        """Begin with the first job again if the database has not even the oldest it should have.
+
+        `is_seen` tells whether points are known to be missing.
+        """
         try:
             kept_ns = self._client.retention_ns()
         except DatabaseMissingError:
@@ -169,24 +173,31 @@ class InfluxOutlet(Outlet):
             oldest = job_with_points(connection, self.name, since_ns=since_ns, is_oldest=True)
         if oldest is None:
             return
-        if not self._has(oldest):
+        if self._has(oldest) is False:
             self._begin_again()
-        elif kept_ns is None:
+        elif is_seen and kept_ns is None:
             _log.error(
                 "InfluxDB has lost points that it had: run squash reconcile",
                 target=self.name,
                 runbook="delivery-lost-points",
             )
 
-    def _has(self, job_id: int) -> bool:
-        """Return whether the database has all points of a job, as far as can be known now."""
+    def _has(self, job_id: int) -> bool | None:
+        """Return whether the database has all points of a job, as far as can be known now.
+
+        None if the job has no points any more, as one that was deleted: it tells nothing.
+        """
         with self._record.read() as connection:
             if waiting_jobs(connection, self.name, [job_id]):
                 return True
         lines = self._points.make([job_id], after=None).points
-        return all(
-            self._client.has_point(point.measurement, int(point.line.rpartition(" ")[2]))
-            for point in lines
+        return (
+            None
+            if not lines
+            else all(
+                self._client.has_point(point.measurement, int(point.line.rpartition(" ")[2]))
+                for point in lines
+            )
         )
 
     def _begin_again(self) -> None:

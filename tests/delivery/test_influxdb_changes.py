@@ -387,6 +387,20 @@ def test_a_database_that_is_empty_without_having_been_missing_is_noticed(
     assert times == {"1000", "1001", "1002", *(["5000"] if is_filling else [])}
 
 
+def test_a_database_that_is_emptied_after_its_last_job_was_deleted_is_filled_again(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = new_jobs(record, 3)
+    drain(outlet)
+    delete(record, jobs[-1], 1_000)
+    drain(outlet)
+    monkeypatch.setattr(influxdb_outlet, "_LONGEST_SILENCE_S", 0.0)
+    influxdb.batches.clear()
+    influxdb.series = [POLICY]
+    drain(outlet)
+    assert {line.rpartition(" ")[2] for line in influxdb.lines} == {"1000", "1001"}
+
+
 def test_a_new_database_is_made_without_a_word(
     record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -54,11 +55,11 @@ def held(record: Record) -> Iterator[None]:
 
     def wait(_connection: Connection) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(record.write, wait)
-        assert begun.wait(10)
+        assert begun.wait(60)
         try:
             yield
         finally:
@@ -535,12 +536,15 @@ def test_a_locked_record_is_known_not_to_be_writable_and_to_be_writable_again(
     with locked(tmp_path):
         with pytest.raises(RecordUnavailableError):
             record.write(put("a"))
+        waits = []
         for _ in range(20):
             begun = time.monotonic()
             with pytest.raises(RecordUnavailableError, match="locked by another process"):
                 record.require_writable()
-            assert time.monotonic() - begun < 0.5
+            waits.append(time.monotonic() - begun)
             time.sleep(0.2)
+        # Now and then a machine stands still; who waits for the lock takes two seconds each time.
+        assert median(waits) < 0.5
         with record.read() as connection:
             assert get_state(connection, "a") is None
     # Nobody else writes or asks: the writer finds out by itself.

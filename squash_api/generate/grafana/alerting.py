@@ -132,7 +132,8 @@ def mute_times(route: Route) -> dict[str, list[dict[str, Any]]]:
     found = {}
     if route.after is not None:
         found[f"SQuaSH through {route.after}"] = _through(route.after)
-    if route.through is not None:
+    # After the last day that there is, nothing is muted.
+    if route.through is not None and route.through != date.max:
         found[f"SQuaSH after {route.through}"] = _after(route.through)
     return found
 
@@ -277,8 +278,6 @@ def _through(day: date) -> list[dict[str, Any]]:
 def _after(day: date) -> list[dict[str, Any]]:
     """Return the time intervals that have all days after one."""
     found: list[dict[str, Any]] = []
-    if day == date.max:
-        return found
     first = day + timedelta(days=1)
     year, month = str(first.year), str(first.month)
     found.append({"years": [year], "months": [month], "days_of_month": [f"{first.day}:31"]})

@@ -331,6 +331,11 @@ def test_mute_timings_hold_through_a_day_or_after_it(day: date) -> None:
         assert is_muted(after, moment) is (moment.date() > day)
 
 
+def test_after_the_last_day_that_there_is_no_timing_is_needed() -> None:
+    assert list(mute_times(Route(after=date.max))) == ["SQuaSH through 9999-12-31"]
+    assert mute_times(Route(through=date.max)) == {}
+
+
 def test_the_files_are_sound(files: dict[str, str]) -> None:
     assert file_problems(files) == []
 
