@@ -46,8 +46,6 @@ hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[at
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-for function in (httpx.Client.__init__, httpx.get, httpx.post, httpx.request):
-    cast("dict[str, Any]", function.__kwdefaults__)["timeout"] = httpx.Timeout(60.0)
 
 # A shell lets what it runs in the background ignore this; what tests start there would do so too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
