@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import ssl
 import uuid
 from collections.abc import Generator, Iterator, Mapping
@@ -45,6 +46,10 @@ hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[at
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell lets what it runs in the background ignore this; what tests start there would do so too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @lru_cache
