@@ -16,11 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from squash_api.delivery.reader import Loop
 from squash_api.errors import SettingsError, SquashError
 from squash_api.index.deriver import Deriver
 from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages import alerts as alert_pages
 from squash_api.pages.rendering import failure_page
+from squash_api.record.record import Record
 from squash_api.routes import (
     accounts,
     alerts,
@@ -130,18 +132,19 @@ def create_app(
     may_withdraw: bool = False,
     was_replica: bool = False,
     influx_transport: httpx.BaseTransport | None = None,
+    beside: Callable[[Settings, Record], Loop] | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
     An empty record is made if there is none. `may_withdraw` and `was_replica` are passed to
-    `Site.start`, and `influx_transport` replaces the network to InfluxDB and Kapacitor.
+    `Site.start`, `influx_transport` and `beside` to `Site`.
 
     Raises
     ------
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
-    site = Site(settings, is_made=True, influx_transport=influx_transport)
+    site = Site(settings, is_made=True, influx_transport=influx_transport, beside=beside)
     site.start(may_withdraw=may_withdraw, was_replica=was_replica)
     app = _make_service(site, lifespan=_lifespan)
     figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))

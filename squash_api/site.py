@@ -80,6 +80,8 @@ class Site:
         which the points were written: the settings of a shell may differ from the service's.
     influx_transport
         Replaces the network to InfluxDB and Kapacitor.
+    beside
+        Makes what delivers and derives in a process of its own; None: this process does.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Site:
         is_made: bool = False,
         tags_of: Literal["settings", "record"] = "settings",
         influx_transport: httpx.BaseTransport | None = None,
+        beside: Callable[[Settings, Record], Loop] | None = None,
     ) -> None:
+        self._beside = beside
         self.settings = settings
         self._is_made = is_made
         self._tags_of = tags_of
@@ -453,19 +457,30 @@ class Site:
             follows = self.settings.read_only == "auto"
             following = Following(self.record, self.promoted) if follows else None
             return Background([self.events, following])
-        delivers = self.settings.deliver == "inline"
-        outlets = self.outlets(self.settings.outlets) if delivers else []
-        readers = [
-            *outlets,
-            *(self.tellers() if delivers else []),
-            Deriving(self.deriver),
-            self.raising() if delivers else None,
-            self.events,
-            self.watch([outlet for outlet in outlets if outlet.takes_lines]),
-            self.retention(),
-            *self.own_watches(outlets, process="serve"),
-        ]
+        outlets: list[Outlet] = []
+        if self.settings.deliver == "off":
+            working: list[Loop | None] = [Deriving(self.deriver)]
+        elif self._beside is not None:
+            working = [self._beside(self.settings, self.record)]
+        else:
+            outlets = self.outlets(self.settings.outlets)
+            working = self.delivering(outlets)
+        own_watches = self.own_watches(outlets, process="serve")
+        readers = [*working, self.events, self.retention(), *own_watches]
         return Background(readers, self.record.news)
+
+    def delivering(self, outlets: Sequence[Outlet]) -> list[Loop | None]:
+        """Make what delivers and derives, with these outlets; None is what the settings omit."""
+        from squash_api.delivery.background import Deriving
+
+        takers = [outlet for outlet in outlets if outlet.takes_lines]
+        return [
+            *outlets,
+            *self.tellers(),
+            Deriving(self.deriver),
+            self.raising(),
+            self.watch(takers),
+        ]
 
     @property
     def delivered_to(self) -> tuple[Target, ...]:
