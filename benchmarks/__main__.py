@@ -29,6 +29,7 @@ from benchmarks import (
     outage,
     pages,
     sasquatch,
+    scale,
     sequence,
     ten_million,
 )
@@ -51,6 +52,12 @@ _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "P1": engines.measure,
     "pages": pages.measure,
 }
+# Only when they are named, since they take long.
+_LONG: dict[str, Callable[[Checkout], list[Figure]]] = {
+    "S": scale.measure,
+    "S1": scale.measure_length,
+    "S2": scale.measure_series,
+}
 
 
 def main() -> None:
@@ -67,7 +74,7 @@ def main() -> None:
     figures: list[Figure] = []
     for name in arguments.figures or _MEASURES:
         started = time.perf_counter()
-        measured = _MEASURES[name](checkout)
+        measured = {**_MEASURES, **_LONG}[name](checkout)
         progress(f"{name} took {time.perf_counter() - started:.0f} s")
         figures += measured
         if arguments.json:
@@ -80,7 +87,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Without arguments, writes docs/performance.md."
     )
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(_MEASURES))
+    parser.add_argument(
+        "figures", nargs="*", metavar="FIGURE", help=", ".join([*_MEASURES, *_LONG])
+    )
     parser.add_argument(
         "--checkout", type=Path, default=ROOT, help="folder whose code is measured, with its .venv"
     )
@@ -90,7 +99,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the page of kept figures")
     arguments = parser.parse_args()
-    if unknown := set(arguments.figures) - _MEASURES.keys():
+    if unknown := set(arguments.figures) - _MEASURES.keys() - _LONG.keys():
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
     return arguments
 

@@ -145,11 +145,18 @@ after the other.
 
 {table}
 
-Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a machine with \
-{os.cpu_count()} cores ({platform.machine()}), which ran everything.
+{machine()}
 """
     PAGE.write_text(page)
     return table
+
+
+def machine() -> str:
+    """Say when and on what it has been measured."""
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a "
+        f"machine with\n{os.cpu_count()} cores ({platform.machine()}), which ran everything."
+    )
 
 
 def make_table(figures: Sequence[Figure]) -> str:

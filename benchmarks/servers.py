@@ -90,6 +90,12 @@ class Server:
         line = next(line for line in status.splitlines() if line.startswith(key))
         return int(line.split()[1]) / 1024
 
+    def processor_s(self) -> float:
+        """Return how much processor time the process has taken, without that of its children."""
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, *, by_force: bool = False) -> None:
         if self._process is not None:
             (self._process.kill if by_force else self._process.terminate)()
@@ -270,10 +276,16 @@ def count_values(influx: Server) -> int:
     return _count(influx, f'SELECT count(/^metric_/) FROM "{PACKAGE}"')
 
 
-def _count(influx: Server, query: str) -> int:
-    reply = _asking().get(f"{influx.url}/query", params={"db": "squash", "q": query}).json()
-    series = reply["results"][0].get("series")
+def _count(influx: Server, asked: str) -> int:
+    series = query(influx, asked)
     return sum(value for value in series[0]["values"][0][1:] if value) if series else 0
+
+
+def query(influx: Server, asked: str, *, database: str = "squash") -> list[dict[str, Any]]:
+    """Return the series of the answer to a query."""
+    reply = _asking().get(f"{influx.url}/query", params={"db": database, "q": asked}).json()
+    found: list[dict[str, Any]] = reply["results"][0].get("series") or []
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -455,32 +455,22 @@ class Site:
         if self.record.only_reads is not None:
             # By the setting it is only read, whatever becomes of it.
             follows = self.settings.read_only == "auto"
-            following = Following(self.record, self.promoted) if follows else None
-            return Background([self.events, following])
+            return Background([self.events, *[Following(self.record, self.promoted)] * follows])
         outlets: list[Outlet] = []
-        if self.settings.deliver == "off":
-            working: list[Loop | None] = [Deriving(self.deriver)]
-        elif self._beside is not None:
-            working = [self._beside(self.settings, self.record)]
-        else:
-            outlets = self.outlets(self.settings.outlets)
-            working = self.delivering(outlets)
-        own_watches = self.own_watches(outlets, process="serve")
-        readers = [*working, self.events, self.retention(), *own_watches]
-        return Background(readers, self.record.news)
+        work: list[Loop | None] = [Deriving(self.deriver)]
+        if self.settings.deliver == "inline" and self._beside is not None:
+            work = [self._beside(self.settings, self.record)]
+        elif self.settings.deliver == "inline":
+            work = self.delivering(outlets := self.outlets(self.settings.outlets))
+        watches = self.own_watches(outlets, process="serve")
+        return Background([*work, self.events, self.retention(), *watches], self.record.news)
 
     def delivering(self, outlets: Sequence[Outlet]) -> list[Loop | None]:
         """Make what delivers and derives, with these outlets; None is what the settings omit."""
         from squash_api.delivery.background import Deriving
 
-        takers = [outlet for outlet in outlets if outlet.takes_lines]
-        return [
-            *outlets,
-            *self.tellers(),
-            Deriving(self.deriver),
-            self.raising(),
-            self.watch(takers),
-        ]
+        watch = self.watch([outlet for outlet in outlets if outlet.takes_lines])
+        return [*outlets, *self.tellers(), Deriving(self.deriver), self.raising(), watch]
 
     @property
     def delivered_to(self) -> tuple[Target, ...]:

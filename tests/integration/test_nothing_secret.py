@@ -96,7 +96,10 @@ def test_every_secret_setting_is_planted() -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), **READING, **SETTINGS) as service:
+    serving = Service(tmp_path_factory.mktemp("service"), **READING, **SETTINGS)
+    # With arguments of its own.
+    serving.is_forked = False
+    with serving as service:
         with Site(make_settings(service.folder)) as site:
             site.accounts.add("root", plant(), role="admin")
         yield service
