@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -132,7 +132,7 @@ def create_app(
     may_withdraw: bool = False,
     was_replica: bool = False,
     influx_transport: httpx.BaseTransport | None = None,
-    beside: Callable[[Settings, Record], Loop] | None = None,
+    beside: Callable[[Settings, Record], Sequence[Loop]] | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 

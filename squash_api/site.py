@@ -81,7 +81,7 @@ class Site:
     influx_transport
         Replaces the network to InfluxDB and Kapacitor.
     beside
-        Makes what delivers and derives in a process of its own; None: this process does.
+        Makes what delivers and derives in processes of their own; None: this process does.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Site:
         is_made: bool = False,
         tags_of: Literal["settings", "record"] = "settings",
         influx_transport: httpx.BaseTransport | None = None,
-        beside: Callable[[Settings, Record], Loop] | None = None,
+        beside: Callable[[Settings, Record], Sequence[Loop]] | None = None,
     ) -> None:
         self._beside = beside
         self.settings = settings
@@ -459,7 +459,7 @@ class Site:
         outlets: list[Outlet] = []
         work: list[Loop | None] = [Deriving(self.deriver)]
         if self.settings.deliver == "inline" and self._beside is not None:
-            work = [self._beside(self.settings, self.record)]
+            work = [*self._beside(self.settings, self.record)]
         elif self.settings.deliver == "inline":
             work = self.delivering(outlets := self.outlets(self.settings.outlets))
         watches = self.own_watches(outlets, process="serve")

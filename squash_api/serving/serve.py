@@ -16,7 +16,7 @@ from squash_api.demo.processes import free_port
 from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.serving.connections import Connection, Connections
-from squash_api.serving.delivering import Beside
+from squash_api.serving.delivering import beside
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site, take_short_turns
@@ -103,7 +103,7 @@ def _make_server(settings: Settings, *, may_withdraw: bool, was_replica: bool = 
         may_withdraw=may_withdraw,
         was_replica=was_replica,
         # Whoever wants no process beside the service wants none at all.
-        beside=Beside if settings.readers else None,
+        beside=beside if settings.readers else None,
     )
     site: Site = app.state.site
     figures = site.figures
