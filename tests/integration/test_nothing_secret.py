@@ -180,7 +180,7 @@ def test_no_reply_repeats_what_a_body_has(service: Service) -> None:
 
 
 def test_what_is_published_has_nothing_of_the_settings(service: Service) -> None:
-    wait_for(lambda: "two" in httpx.get(f"{service.url}/readyz", trust_env=False).text)
+    wait_for(lambda: "two" in httpx.get(f"{service.url}/readyz", trust_env=False, timeout=60).text)
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         for path in ("/", "/readyz", "/healthz", "/prometheus", "/version", "/openapi.json"):
             for accept in ("application/json", "text/html"):
