@@ -38,7 +38,9 @@ from squash_api.verify.units import astropy_units
 if TYPE_CHECKING:
     import httpx
 
+    from squash_api.delivery.reader import Loop
     from squash_api.index.deriver import Deriver
+    from squash_api.record.record import Record
 
 ROUTES = (
     LaterRoutes("routes.jobs:router", "/job /jobs"),
@@ -117,18 +119,19 @@ def create_app(
     may_withdraw: bool = False,
     was_replica: bool = False,
     influx_transport: httpx.BaseTransport | None = None,
+    beside: Callable[[Settings, Record], Sequence[Loop]] | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
     An empty record is made if there is none. `may_withdraw` and `was_replica` are passed to
-    `Site.start`, and `influx_transport` replaces the network to InfluxDB and Kapacitor.
+    `Site.start`, `influx_transport` and `beside` to `Site`.
 
     Raises
     ------
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
-    site = Site(settings, is_made=True, influx_transport=influx_transport)
+    site = Site(settings, is_made=True, influx_transport=influx_transport, beside=beside)
     site.start(may_withdraw=may_withdraw, was_replica=was_replica)
     app = _make_service(site, lifespan=_lifespan)
     figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))
