@@ -1,8 +1,10 @@
 """The API as a whole: its map, its version, and how much the record holds."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
@@ -11,6 +13,7 @@ from squash_api.routes.middleware import PREFIX
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
+from squash_api.site import Site
 
 router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
@@ -46,13 +49,19 @@ ENDPOINTS = (
 
 
 @router.get("/")
-async def get_root(request: Request, site: SiteDep) -> Response:
+async def get_root(request: Request) -> Response:
     """Return the absolute URL of every endpoint, by name. Clients start here."""
-    root, prefix = site.settings.url, request.scope.get(PREFIX)
-    if prefix:
-        # As the services had them whose clients ask here.
-        return json_reply({name: f"{root}{prefix}/{name}/" for name in ENDPOINTS})
-    return json_reply({name: f"{root}/{name}" for name in ENDPOINTS})
+    # The short way gives only the request.
+    site: Site = request.app.state.site
+    body = _map_of(site.settings.url, request.scope.get(PREFIX) or "")
+    return Response(body, media_type="application/json")
+
+
+@lru_cache(maxsize=16)
+def _map_of(root: str, prefix: str) -> bytes:
+    """Write the map; below a prefix as the services had it whose clients ask there."""
+    end = "/" if prefix else ""
+    return orjson.dumps({name: f"{root}{prefix}/{name}{end}" for name in ENDPOINTS})
 
 
 @router.get("/version")
