@@ -458,6 +458,10 @@ async def get_events(
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
     ] = None,
+    since_s: Annotated[
+        float,
+        Query(ge=0, le=1e9, description="Without `after`: start with those of the last seconds."),
+    ] = 0.0,
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it when they reconnect.")
     ] = None,
@@ -477,7 +481,8 @@ async def get_events(
     most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
         _event_lines(
-            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+            site.events.listen(after=after, since_s=since_s, address=address),
+            until=time.monotonic() + most_s,
         ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

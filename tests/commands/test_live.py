@@ -54,6 +54,7 @@ class Site:
             f"{self.kapacitor}/kapacitor/v1/tasks",
             params={"fields": ["id", "script"], "limit": "-1", "script-format": "raw"},
             trust_env=False,
+            timeout=60,
         ).json()["tasks"]
         (script,) = [item["script"] for item in found if item["id"] == name]
         assert old in script

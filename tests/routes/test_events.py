@@ -86,6 +86,11 @@ def test_what_is_no_id_is_refused(client: httpx.Client, after: str) -> None:
     assert client.get("/events", params={"after": after}).status_code == 422
 
 
+@pytest.mark.parametrize("seconds", ["-1", "x", "inf", "nan"])
+def test_what_is_no_time_is_refused(client: httpx.Client, seconds: str) -> None:
+    assert client.get("/events", params={"since_s": seconds}).status_code == 422
+
+
 def test_who_listens_does_not_keep_the_service_from_stopping(
     client: httpx.Client, service: Service
 ) -> None:
