@@ -60,9 +60,13 @@ class Floor:
             group = [self._waiting.get()]
             while len(group) < _MOST and not self._waiting.empty():
                 group.append(self._waiting.get())
-            rows = [value for number, (body, _) in enumerate(group, last + 1) for value in (number, body)]
+            rows = [
+                value
+                for number, (body, _) in enumerate(group, last + 1)
+                for value in (number, body)
+            ]
             marks = ",".join(["(?, ?)"] * len(group))
-            database.execute(f"INSERT INTO job VALUES {marks}", rows)  # noqa: S608  only marks
+            database.execute(f"INSERT INTO job VALUES {marks}", rows)
             assert self._loop is not None
             self._loop.call_soon_threadsafe(_answer, [future for _, future in group], last)
             last += len(group)

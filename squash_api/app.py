@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Route
-from starlette.types import ASGIApp, Lifespan
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from squash_api.errors import SettingsError, SquashError
@@ -50,6 +50,7 @@ from squash_api.routes.middleware import (
     ObservingMiddleware,
     ShortWay,
     Way,
+    is_bare,
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
@@ -88,6 +89,12 @@ _ROUTERS = (
     alert_pages.router,
 )
 
+_WAYS = {
+    ("POST", "/job"): Way("/job", jobs.post_job),
+    ("POST", "/auth"): Way("/auth", accounts.post_auth, is_bare),
+    ("GET", "/"): Way("/", root.get_root, root.is_for_programs),
+}
+
 _PATHS = [
     *(route.path for router in _ROUTERS for route in router.routes if isinstance(route, Route)),
     *(page.path for page in addresses.PAGES),
@@ -100,19 +107,30 @@ _PAGES = frozenset(re.sub(r":\w+(?=})", "", page.path) for page in addresses.PAG
 
 
 class _Service(FastAPI):
-    """FastAPI with a guard around it, whose OpenAPI document is complete."""
+    """FastAPI, behind a guard and the short ways, whose OpenAPI document is complete."""
 
-    def build_middleware_stack(self) -> ASGIApp:
+    front: ASGIApp | None = None
+    """What requests come to first; None if they come from a service that has all this."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self.front is None or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    def stand_behind(self, ways: ShortWay | None) -> None:
         """Put the guard around all of it, also around what answers unexpected errors."""
-        stack = super().build_middleware_stack()
-        if self.state.is_behind_service:
-            return stack
         settings = self.state.site.settings
-        # Those whose word on addresses is believed, and read in the same way.
-        inner: Any = stack
-        believed = ProxyHeadersMiddleware(inner, trusted_hosts=[*settings.trusted_proxies])
-        is_proxy = believed.trusted_hosts.__contains__ if settings.trusted_proxies else None
-        return GuardingMiddleware(stack, settings=settings, is_proxy=is_proxy)
+        inner: Any = ways or partial(FastAPI.__call__, self)
+        is_proxy = None
+        if settings.trusted_proxies:
+            # Of the last one that is not trusted: all before it may be made up.
+            inner = ProxyHeadersMiddleware(inner, trusted_hosts=[*settings.trusted_proxies])
+            # Those whose word on addresses is believed, and read in the same way.
+            is_proxy = inner.trusted_hosts.__contains__
+        self.front = GuardingMiddleware(inner, settings=settings, is_proxy=is_proxy)
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
@@ -155,13 +173,12 @@ def create_app(
     app.add_middleware(
         NormalizingMiddleware, root=settings.url_path, prefixes=settings.simple_prefixes
     )
+    ways = None
     if site.record.only_reads is None:
-        posts = [Way("/job", jobs.post_job)]
-        find = sasquatch.find_way(settings)
-        app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
-    if settings.trusted_proxies:
-        # Of the last one that is not trusted: all before it may be made up.
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
+        # Before FastAPI itself, which looks into the environment for each request.
+        passed_on = partial(FastAPI.__call__, app)
+        ways = ShortWay(passed_on, ways=_WAYS, find=sasquatch.find_way(settings), figures=figures)
+    app.stand_behind(ways)
     return app
 
 
@@ -186,13 +203,12 @@ def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -
     site.deriver = deriver(site)
     site.start_reading()
     app = _make_service(site, lifespan=None)
-    app.state.is_behind_service = True
     for work in (_warm_up, partial(_look, site)):
         threading.Thread(target=work, name="warm-up", daemon=True).start()
     return app
 
 
-def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
+def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> _Service:
     """Make the routes and pages of a site."""
     app = _Service(
         title="SQuaSH",
@@ -207,7 +223,6 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.site = site
-    app.state.is_behind_service = False
     app.state.menu = addresses.MENU
     # Not `include_router`, which would make every route anew, during the first request.
     app.router.routes.extend(route for router in _ROUTERS for route in router.routes)

@@ -23,7 +23,6 @@ from squash_api.errors import (
     BusyError,
     Detail,
     ForbiddenError,
-    InvalidInputError,
     NotFoundError,
     RecordUnavailableError,
     UnauthorizedError,

@@ -1,13 +1,14 @@
 """What every request passes through: it is normalized, timed and counted, its reply guarded.
 
-Posting a job, the only request that comes by the thousand, has a short way past the web framework,
-which costs a fifth of accepting a job (`benchmarks/`); what comes by Sasquatch's wire has one too.
+What comes by the thousand has a short way past the web framework: posting a job, for which that
+would cost a fifth more, what clients ask for before each, for which it would double the cost
+(`benchmarks/`, R1 and R3), and what comes by Sasquatch's wire.
 """
 
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -287,14 +288,23 @@ class ObservingMiddleware:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A route that is answered past the framework: its `path` as that has it, and its answer."""
+    """A route that is answered past the framework: its `path` as that has it, and its answer.
+
+    Of the requests for it, those whose scope `fits` are.
+    """
 
     path: str
     answer: Callable[[Request], Awaitable[Response]]
+    fits: Callable[[Scope], bool] | None = None
+
+
+def is_bare(scope: Scope) -> bool:
+    """Tell whether a request has neither parameters nor a cookie, which might name a session."""
+    return not scope["query_string"] and all(name != b"cookie" for name, _ in scope["headers"])
 
 
 class ShortWay:
-    """Answers the POST requests whose path is that of a way, and what `find` finds a way for.
+    """Answers requests by the `ways` of their method and path, and what `find` finds a way for.
 
     All others are passed on. Other spellings of a path are answered by the route of the framework.
     An answer must check the credentials and the body itself.
@@ -304,12 +314,12 @@ class ShortWay:
         self,
         app: ASGIApp,
         *,
-        posts: Sequence[Way],
+        ways: Mapping[tuple[str, str], Way],
         find: Callable[[Scope], Way | None],
         figures: Figures,
     ) -> None:
         self._app = app
-        self._posts = {way.path: way for way in posts}
+        self._ways = ways
         self._find = find
         self._observed = ObservingMiddleware(self._reply, figures=figures)
 
@@ -317,8 +327,9 @@ class ShortWay:
         """Answer a request, or pass it on."""
         way = None
         if scope["type"] == "http":
-            way = self._posts.get(scope["path"]) if scope["method"] == "POST" else None
-            way = way or self._find(scope)
+            way = self._ways.get((scope["method"], scope["path"])) or self._find(scope)
+            if way is not None and way.fits is not None and not way.fits(scope):
+                way = None
         if way is None:
             await self._app(scope, receive, send)
             return

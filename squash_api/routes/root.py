@@ -6,10 +6,12 @@ from importlib.metadata import version
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Scope
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
 from squash_api.routes.dependencies import PageDep, SiteDep, paged_reply
-from squash_api.routes.middleware import PREFIX
+from squash_api.routes.middleware import PREFIX, is_bare
+from squash_api.routes.negotiation import means_html
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
@@ -55,6 +57,11 @@ async def get_root(request: Request) -> Response:
     site: Site = request.app.state.site
     body = _map_of(site.settings.url, request.scope.get(PREFIX) or "")
     return Response(body, media_type="application/json")
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Tell whether a request is plainly for the map: no page, no parameters, nobody's session."""
+    return is_bare(scope) and not means_html(scope)
 
 
 @lru_cache(maxsize=16)
