@@ -60,13 +60,9 @@ class Floor:
             group = [self._waiting.get()]
             while len(group) < _MOST and not self._waiting.empty():
                 group.append(self._waiting.get())
-            rows = [
-                value
-                for number, (body, _) in enumerate(group, last + 1)
-                for value in (number, body)
-            ]
-            marks = ",".join(["(?, ?)"] * len(group))
-            database.execute(f"INSERT INTO job VALUES {marks}", rows)
+            marks = ",".join(["(?)"] * len(group))
+            bodies = [body for body, _ in group]
+            database.execute(f"INSERT INTO job (body) VALUES {marks}", bodies)
             assert self._loop is not None
             self._loop.call_soon_threadsafe(_answer, [future for _, future in group], last)
             last += len(group)

@@ -204,7 +204,7 @@ async def take_in(
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
-    site.background.wake()
+    site.wake()
     site.figures.count_job(ingested)
     request.scope[JOB_ID] = ingested.stored.job_id
     return ingested
@@ -283,7 +283,7 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
     site.reader.catch_up()
     delete_job(site.record, job_id, account=account)
     site.metrics.refresh()
-    site.background.wake()
+    site.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
 

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import structlog
@@ -303,31 +303,35 @@ def is_bare(scope: Scope) -> bool:
     return not scope["query_string"] and all(name != b"cookie" for name, _ in scope["headers"])
 
 
+@dataclass(slots=True)
+class Ways:
+    """All ways there are: the `fixed` by method and path, and those that `find` finds.
+
+    There are none until the modules of their routes are imported.
+    """
+
+    fixed: Mapping[tuple[str, str], Way] = field(default_factory=dict)
+    find: Callable[[Scope], Way | None] = lambda _: None
+
+
 class ShortWay:
-    """Answers requests by the `ways` of their method and path, and what `find` finds a way for.
+    """Answers the requests that there is a way for.
 
     All others are passed on. Other spellings of a path are answered by the route of the framework.
     An answer must check the credentials and the body itself.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        ways: Mapping[tuple[str, str], Way],
-        find: Callable[[Scope], Way | None],
-        figures: Figures,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, ways: Ways, figures: Figures) -> None:
         self._app = app
         self._ways = ways
-        self._find = find
         self._observed = ObservingMiddleware(self._reply, figures=figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         way = None
         if scope["type"] == "http":
-            way = self._ways.get((scope["method"], scope["path"])) or self._find(scope)
+            ways = self._ways
+            way = ways.fixed.get((scope["method"], scope["path"])) or ways.find(scope)
             if way is not None and way.fits is not None and not way.fits(scope):
                 way = None
         if way is None:
