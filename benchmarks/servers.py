@@ -118,6 +118,11 @@ def echo_server() -> Server:
     return _own_server("benchmarks.echo")
 
 
+def floor_server(path: Path) -> Server:
+    """Return the barest server that accepts jobs, with its file at a path."""
+    return _own_server("benchmarks.floor", str(path))
+
+
 def recorder_server(path: Path) -> Server:
     """Return a server that stands in for an InfluxDB and writes the points to a file."""
     return _own_server("benchmarks.recorder", str(path))
