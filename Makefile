@@ -2,7 +2,7 @@
 # ARGS passes on options:  make demo ARGS=--once    make test ARGS="-k replay -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check bench openapi pictures requirements audit clean
+.PHONY: help demo run test soak check bench bench-night openapi pictures requirements audit clean
 
 ARGS ?=
 VENV := .venv
@@ -15,7 +15,7 @@ MAIN := $(VENV)/main.installed
 DEV := $(VENV)/dev.installed
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: $(MAIN)  ## Start a demo with history and verdicts; ARGS=--once exits after the verdicts
 	@$(BIN)/squash demo $(ARGS)
@@ -50,6 +50,9 @@ check: $(DEV)  ## Lint, types, import rules, specifications, generated files; sh
 
 bench: $(DEV)  ## Measure, and write docs/performance.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-night: $(DEV)  ## Measure Rubin's night, for about an hour: writes docs/night.md; ARGS="--visits 50" is short
+	@$(BIN)/python -m benchmarks.night $(ARGS)
 
 openapi: $(MAIN)  ## Write docs/openapi.json from the code
 	@$(BIN)/python -m squash_api.openapi docs/openapi.json

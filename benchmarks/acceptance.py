@@ -53,6 +53,6 @@ def measure(checkout: Checkout) -> list[Figure]:
             "accepted, fsynced jobs/s (24 kB, 100 measurements, 40 packages; token checked) / "
             "FastAPI echo of the same body",
             ratios,
-            bar=0.30,
+            bar=0.5,
         )
     ]

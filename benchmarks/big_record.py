@@ -46,13 +46,15 @@ _RECIPE = 1
 class Size:
     """The size of a record: number of jobs, measurements of each, and days that they cover.
 
-    `series` is how many jobs make a run, each of another dataset or filter.
+    `series` is how many jobs make a run, each of another dataset or filter; run by run, they are of
+    one of so many `detectors`, if there are any.
     """
 
     jobs: int
     measurements: int
     days: float = 730
     series: int = len(DATASETS) * len(FILTERS)
+    detectors: int = 0
 
     @property
     def total(self) -> int:
@@ -97,7 +99,7 @@ def _make_record(checkout: Checkout, folder: Path, size: Size) -> None:
     service = service_server(checkout, service_variables(folder, influx=None, deliver="off"))
     with running(service):
         token = log_in(service)
-        _define(service, token, size.measurements)
+        define(service, token, size.measurements)
         requests = (make_request("/job", body, token=token) for body in make_jobs(size))
         outcome = run_load(service.port, requests, connections=_CONNECTIONS)
         assert outcome.statuses == {202: size.jobs}, outcome.statuses
@@ -127,7 +129,8 @@ def _count_values(service: Server, metric: str) -> int:
     return len(reply.content.splitlines()) - 1
 
 
-def _define(service: Server, token: str, measurements: int) -> None:
+def define(service: Server, token: str, measurements: int) -> None:
+    """Declare the metrics, and a specification of each."""
     metrics = [
         {"name": metric_name(index), "unit": metric_unit(index), "description": "Made up."}
         for index in range(measurements)
@@ -144,9 +147,9 @@ def _define(service: Server, token: str, measurements: int) -> None:
     declare(service, "specs", limits, token=token)
 
 
-def make_jobs(size: Size, *, first: int = 0) -> Iterator[bytes]:
-    """Yield different jobs in the order of their dates, the last of which is now."""
-    now = datetime.now(UTC)
+def make_jobs(size: Size, *, first: int = 0, age_days: float = 0) -> Iterator[bytes]:
+    """Yield different jobs in the order of their dates, the last of which is so many days ago."""
+    now = datetime.now(UTC) - timedelta(days=age_days)
     step = timedelta(days=size.days) / size.jobs
     for number in range(size.jobs):
         date = now - (size.jobs - 1 - number) * step
@@ -175,6 +178,7 @@ def _make_job(number: int, size: Size, date: datetime) -> dict[str, Any]:
             "airmass": chance.uniform(1, 2),
             "seeing": chance.uniform(0.4, 1.2),
             "observer": f"person {number % 7}",
+            **({"detector": run % size.detectors} if size.detectors else {}),
             "env": {
                 "env_name": "jenkins",
                 "ci_id": str(run),

@@ -5,6 +5,7 @@ import random
 
 MEASUREMENTS = 100
 PACKAGES = 40
+LARGEST = 50
 PACKAGE = "bench_drp"
 
 
@@ -36,7 +37,7 @@ def make_body(number: int) -> bytes:
             {
                 "metric": metric_name(index),
                 "identifier": digits(32),
-                "value": chance.uniform(0, 50),
+                "value": chance.uniform(0, LARGEST),
                 "unit": "mmag",
                 "blob_refs": [],
             }

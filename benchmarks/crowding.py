@@ -116,7 +116,7 @@ def _with_readers(checkout: Checkout) -> Figure:
         "R5 (readers)",
         "p99 of `POST /job` at 20 jobs/s with 50 readers of any page / without",
         ratios,
-        bar=5,
+        bar=3,
         is_ceiling=True,
     )
 

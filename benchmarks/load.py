@@ -86,8 +86,9 @@ def split_reply(received: bytes) -> tuple[int, bytes] | None:
 
 
 def make_request(path: str, body: bytes, *, token: str = "") -> bytes:
-    """Return a POST request."""
-    authorization = f"Authorization: JWT {token}\r\n" if token else ""
+    """Return a POST request; the token may be a key."""
+    scheme = "Bearer" if token.startswith("sq_") else "JWT"
+    authorization = f"Authorization: {scheme} {token}\r\n" if token else ""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"{authorization}Content-Length: {len(body)}\r\n\r\n"

@@ -14,6 +14,7 @@ from benchmarks.servers import (
     count_jobs,
     count_values,
     influx_server,
+    kapacitor_server,
     prepare,
     running,
     service_server,
@@ -28,10 +29,12 @@ _CONNECTIONS = 64
 
 def measure(checkout: Checkout) -> list[Figure]:
     with TemporaryDirectory() as folder:
-        influx = influx_server(Path(folder))
-        variables = service_variables(Path(folder), influx=influx.url, deliver="inline")
+        influx, kapacitor = influx_server(Path(folder)), kapacitor_server()
+        variables = service_variables(
+            Path(folder), influx=influx.url, kapacitor=kapacitor.url, deliver="inline"
+        )
         service = service_server(checkout, variables)
-        with running(influx, service):
+        with running(influx, kapacitor, service):
             token = prepare(service)
             bench = _Outage(influx, service, token)
             bench.accept()
@@ -45,13 +48,13 @@ def measure(checkout: Checkout) -> list[Figure]:
             "R4 accept",
             "accept rate with InfluxDB down / up",
             accepting,
-            bar=0.9,
+            bar=1.5,
         ),
         Figure(
             "R4 drain",
             "drain rate after it is back / accept rate",
             draining,
-            bar=2,
+            bar=4,
         ),
         Figure("R4 lost", "accepted jobs lost after SIGKILL", [lost], bar=0, is_ceiling=True),
     ]

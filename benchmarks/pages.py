@@ -12,14 +12,17 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from benchmarks.asking import HTML, JSON, asking, time_pairs
-from benchmarks.big_record import FILTERS, Size, big_service, metric_name
+from benchmarks.big_record import FILTERS, Size, big_service, make_jobs, metric_name
 from benchmarks.checkout import Checkout, make_folder
+from benchmarks.load import make_requests, run_load
 from benchmarks.report import Figure, progress
-from benchmarks.servers import Server, running
+from benchmarks.servers import Server, log_in, running, stored
 
 _ROUNDS = 5
 _REQUESTS = 7
 _EXPORTS = 3
+_REPORTS = 20
+_FIRST_NEW = 10**7
 _MEASUREMENTS = 100
 MANY = Size(20_000, _MEASUREMENTS)
 _FEW_JOBS = Size(200, _MEASUREMENTS)
@@ -53,6 +56,35 @@ def measure(checkout: Checkout) -> list[Figure]:
                 ),
             ]
         return [*figures, _exports(big)]
+
+
+def measure_report(checkout: Checkout) -> list[Figure]:
+    """R12: the report of the last seven days, each time just after a job, as JSON and as a page."""
+    with TemporaryDirectory(dir=make_folder("scratch")) as folder:
+        service = big_service(checkout, Path(folder, "reports"), MANY)
+        with running(service):
+            token = log_in(service)
+            jobs = make_jobs(Size(_REPORTS + 1, _MEASUREMENTS, days=0.001), first=_FIRST_NEW)
+            times_ms: dict[str, list[float]] = {JSON: [], HTML: []}
+            for number, request in enumerate(make_requests("/job", jobs, token=token)):
+                posted = run_load(service.port, [request], connections=1)
+                assert posted.statuses == {202: 1}, posted.statuses
+                stored(service)
+                for accept, found in times_ms.items():
+                    with asking(service, accept) as ask:
+                        took_ms = ask("/report") * 1000
+                    # The first round warms up.
+                    if number:
+                        found.append(took_ms)
+    progress(f"R12: {', '.join(f'{median(found):.0f}' for found in times_ms.values())} ms")
+    what = f"a week over {_MEASUREMENTS} metrics, with 2 million measurements in the record"
+    return [
+        Figure(name, f"{meaning} of {what}: ms", times_ms[accept], bar=150, is_ceiling=True)
+        for name, meaning, accept in (
+            ("R12 report", "`/report`", JSON),
+            ("R12 page", "the page of `/report`", HTML),
+        )
+    ]
 
 
 def _metric_page(number: int) -> str:

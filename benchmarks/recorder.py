@@ -1,7 +1,8 @@
-"""Stand in for an InfluxDB, and write the lines that it is sent to a file."""
+"""Stand in for an InfluxDB or a Kapacitor, and write what it is sent to a file."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -14,12 +15,34 @@ async def ping() -> Response:
     return Response(status_code=204, headers={"X-Influxdb-Version": "1.8.0"})
 
 
+# What the service asks a Kapacitor.
+@app.get("/kapacitor/v1/debug/vars")
+async def variables() -> dict[str, dict[str, Any]]:
+    return {"kapacitor": {"1": {"tags": {"task": "task_master:main", "parent": "write_points"}}}}
+
+
+@app.get("/kapacitor/v1/tasks")
+async def tasks() -> dict[str, list[Any]]:
+    return {"tasks": []}
+
+
+@app.get("/kapacitor/v1/alerts/topics")
+async def topics() -> dict[str, list[Any]]:
+    return {"topics": []}
+
+
+@app.get("/kapacitor/v1/ping")
+async def kapacitor_ping() -> Response:
+    return Response(status_code=204, headers={"X-Kapacitor-Version": "1.5.7"})
+
+
 @app.post("/query")
 async def query() -> dict[str, list[dict[str, int]]]:
     return {"results": [{"statement_id": 0}]}
 
 
 @app.post("/write")
+@app.post("/kapacitor/v1/write")
 async def write(request: Request) -> Response:
     app.state.file.write(await request.body() + b"\n")
     return Response(status_code=204)

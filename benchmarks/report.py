@@ -117,10 +117,13 @@ bodies on the same machine, taking turns within one run. Each figure is the medi
 more after one warm-up round. Before a figure counts, the benchmark checks that each side has stored
 everything. It uses the service only from outside: through its command and over HTTP. `make bench
 ARGS="R5 R8"` measures only these figures and writes nothing; `ARGS=--help` says how to compare two
-checkouts.
+checkouts. All limits are on, the counts of jobs and bytes too, and each metric has a specification
+that a value breaks now and then, which opens an alert. [hot-paths.md](hot-paths.md) says where the
+time goes.
 
 - R1 ends with the last 202. The index of measurements is derived after that.
-- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
+- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it. It also tells
+  Kapacitor, as in R4 and R11, for which something stands in.
 - R3 requests the root, a token and the job, one after the other, over connections that stay open.
 - R4 runs one process that delivers inline. Its drain rate is timed from the first batch that
   arrives.
@@ -130,6 +133,9 @@ checkouts.
   Memory is how much the process has grown after 10,000 jobs.
 - R7: both records show the same amount; the front page is requested just after a job.
 - R8 and R9 time whole processes, including imports. The service starts with an existing record.
+- R10 sends each record of a bundle with its topic, as Rubin's dispatcher does.
+- R11 runs one service as it is by default, which derives, delivers, raises alerts and watches too.
+- R12 requests each report just after a job.
 
 The other figures for pages compare two records that cover two years and show the same amount. One
 has 20,000 jobs with 100 measurements each. The other has only 200 jobs, or only one metric.
@@ -138,11 +144,18 @@ after the other.
 
 {table}
 
-Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a machine with \
-{os.cpu_count()} cores ({platform.machine()}), which ran everything.
+{machine()}
 """
     PAGE.write_text(page)
     return table
+
+
+def machine() -> str:
+    """Say when and on what it has been measured."""
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a "
+        f"machine with\n{os.cpu_count()} cores ({platform.machine()}), which ran everything."
+    )
 
 
 def make_table(figures: Sequence[Figure]) -> str:

@@ -1,19 +1,20 @@
 """The servers that the benchmarks start: the service, what it is compared with, an influxd."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
 import httpx
 
-from benchmarks.bodies import MEASUREMENTS, PACKAGE, metric_name
+from benchmarks.bodies import LARGEST, MEASUREMENTS, PACKAGE, metric_name
 from benchmarks.checkout import ROOT, Checkout, bare_environment
 
 CREDENTIALS = {"username": "bench", "password": "a password of benchmarks"}
@@ -88,6 +89,12 @@ class Server:
         line = next(line for line in status.splitlines() if line.startswith(key))
         return int(line.split()[1]) / 1024
 
+    def processor_s(self) -> float:
+        """Return how much processor time the process has taken, without that of its children."""
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, *, by_force: bool = False) -> None:
         if self._process is not None:
             (self._process.kill if by_force else self._process.terminate)()
@@ -115,6 +122,11 @@ def recorder_server(path: Path) -> Server:
     return _own_server("benchmarks.recorder", str(path))
 
 
+def kapacitor_server() -> Server:
+    """Return a server that stands in for a Kapacitor and takes whatever it is sent."""
+    return recorder_server(Path(os.devnull))
+
+
 def _own_server(module: str, *arguments: str) -> Server:
     port = free_port()
     return Server(
@@ -125,7 +137,13 @@ def _own_server(module: str, *arguments: str) -> Server:
     )
 
 
-def service_variables(folder: Path, *, influx: str | None, deliver: str) -> dict[str, str]:
+def service_variables(
+    folder: Path, *, influx: str | None, kapacitor: str | None = None, deliver: str
+) -> dict[str, str]:
+    """Return the settings of a service with a record in this folder.
+
+    Of the limits that are off by default, jobs and bytes are counted, and never reached.
+    """
     port = free_port()
     variables = {
         "SQUASH_SECRET": _SECRET,
@@ -134,9 +152,13 @@ def service_variables(folder: Path, *, influx: str | None, deliver: str) -> dict
         "SQUASH_DATABASE_URL": f"sqlite:///{folder / 'squash.db'}",
         "SQUASH_REGISTRATION": "open",
         "SQUASH_DELIVER": deliver,
+        "SQUASH_JOBS_PER_HOUR": str(10**9),
+        "SQUASH_BYTES_PER_DAY": str(10**15),
     }
     if influx is not None:
         variables["SQUASH_INFLUX_URL"] = influx
+    if kapacitor is not None:
+        variables["SQUASH_KAPACITOR_URL"] = kapacitor
     return variables
 
 
@@ -197,13 +219,17 @@ def log_in(service: Server) -> str:
 
 
 def prepare(service: Server) -> str:
-    """Log in, declare the metrics of the jobs, and return a token."""
+    """Log in, declare the metrics of the jobs with a limit for each, and return a token.
+
+    Of a job's values, one in ten jobs breaks a limit, which opens an alert.
+    """
     token = log_in(service)
-    metrics = [
-        {"name": metric_name(index), "description": "made up", "unit": "mmag"}
-        for index in range(MEASUREMENTS)
-    ]
+    names = [metric_name(index) for index in range(MEASUREMENTS)]
+    metrics = [{"name": name, "description": "made up", "unit": "mmag"} for name in names]
+    limit = {"value": LARGEST * (1 - 0.1 / MEASUREMENTS), "unit": "mmag", "operator": "<="}
+    limits = [{"name": f"{name}.design", "threshold": limit, "tags": ["design"]} for name in names]
     declare(service, "metrics", metrics, token=token)
+    declare(service, "specs", limits, token=token)
     return token
 
 
@@ -227,6 +253,14 @@ def stored(service: Server) -> dict[str, Any]:
     return stats
 
 
+def wait_until(is_so: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait until something is so; it must be in this time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
 def count_jobs(influx: Server, *, since_ns: int) -> int:
     """Return how many jobs of this time or later are in InfluxDB, by one of their fields.
 
@@ -241,9 +275,18 @@ def count_values(influx: Server) -> int:
     return _count(influx, f'SELECT count(/^metric_/) FROM "{PACKAGE}"')
 
 
-def _count(influx: Server, query: str) -> int:
-    reply = httpx.get(
-        f"{influx.url}/query", params={"db": "squash", "q": query}, trust_env=False, timeout=300
-    ).json()
-    series = reply["results"][0].get("series")
+def _count(influx: Server, asked: str) -> int:
+    series = query(influx, asked)
     return sum(value for value in series[0]["values"][0][1:] if value) if series else 0
+
+
+def query(influx: Server, asked: str, *, database: str = "squash") -> list[dict[str, Any]]:
+    """Return the series of the answer to a query."""
+    reply = httpx.get(
+        f"{influx.url}/query",
+        params={"db": database, "q": asked},
+        trust_env=False,
+        timeout=300,
+    ).json()
+    found: list[dict[str, Any]] = reply["results"][0].get("series") or []
+    return found

@@ -1,97 +1,83 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
+from __future__ import annotations
+
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import structlog
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from starlette.routing import Route
+from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from squash_api.errors import SettingsError, SquashError
-from squash_api.index.deriver import Deriver
-from squash_api.pages import account, addresses, blobs, docs, metric, plots
-from squash_api.pages import alerts as alert_pages
-from squash_api.pages.rendering import failure_page
-from squash_api.routes import (
-    accounts,
-    alerts,
-    audit,
-    definitions,
-    health,
-    jobs,
-    keys,
-    measurements,
-    notebooks,
-    quarantine,
-    reports,
-    root,
-    runs,
-    sasquatch,
-    search,
-    standings,
-    webhooks,
-)
-from squash_api.routes import blobs as blob_files
+from squash_api.errors import Detail, SettingsError, SquashError
+from squash_api.pages import addresses
 from squash_api.routes.admission import AT_ONCE, Admission, Places
 from squash_api.routes.description import TAGS, complete
 from squash_api.routes.door import Door
+from squash_api.routes.later import LaterPage, LaterRoutes, put_all
 from squash_api.routes.middleware import (
     GuardingMiddleware,
     NormalizingMiddleware,
     ObservingMiddleware,
     ShortWay,
     Way,
+    Ways,
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
+from squash_api.routes.scopes import PUBLIC, SCOPE_OF
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units
 
-# Routes are tried in this order; most requests post a job.
-_ROUTERS = (
-    jobs.router,
-    blob_files.router,
-    accounts.router,
-    keys.router,
-    audit.router,
-    root.router,
-    search.router,
-    definitions.metrics_router,
-    definitions.specifications_router,
-    measurements.router,
-    jobs.status_router,
-    runs.router,
-    notebooks.router,
-    standings.router,
-    alerts.router,
-    reports.router,
-    quarantine.router,
-    webhooks.router,
-    health.router,
-    jobs.events_router,
-    sasquatch.router,
-    docs.router,
-    addresses.router,
-    metric.router,
-    blobs.router,
-    account.router,
-    alert_pages.router,
+if TYPE_CHECKING:
+    import httpx
+
+    from squash_api.index.deriver import Deriver
+
+ROUTES = (
+    LaterRoutes("routes.jobs:router", "/job /jobs"),
+    LaterRoutes("routes.blobs:router", "/job"),
+    LaterRoutes("routes.accounts:router", "/register /auth /users /user"),
+    LaterRoutes("routes.keys:router", "/keys"),
+    LaterRoutes("routes.audit:router", "/audit"),
+    LaterRoutes("routes.root:router", "/ /version /openapi.json /stats /datasets /packages"),
+    LaterRoutes("routes.search:router", "/search"),
+    LaterRoutes("routes.definitions:metrics_router", "/metrics /metric"),
+    LaterRoutes("routes.definitions:specifications_router", "/specs /spec"),
+    LaterRoutes("routes.measurements:router", "/measurements /measurement"),
+    LaterRoutes("routes.jobs:status_router", "/status"),
+    LaterRoutes("routes.runs:router", "/runs /jenkins /code_changes"),
+    LaterRoutes("routes.notebooks:router", "/notebooks /notebook"),
+    LaterRoutes("routes.standings:router", "/standings"),
+    LaterRoutes("routes.alerts:router", "/alerts /alert /silences /silence"),
+    LaterRoutes("routes.reports:router", "/report /badge"),
+    LaterRoutes("routes.quarantine:router", "/quarantine"),
+    LaterRoutes("routes.webhooks:router", "/webhooks"),
+    LaterRoutes("routes.health:router", "/healthz /readyz /prometheus"),
+    LaterRoutes("routes.jobs:events_router", "/events"),
+    LaterRoutes("routes.sasquatch:router", "/v3 /topics /brokers"),
+    LaterRoutes("pages.docs:router", "/docs"),
+    LaterRoutes("pages.addresses:router", "/static"),
+    LaterRoutes("pages.metric:router", "/metric"),
+    LaterRoutes("pages.blobs:router", "/job"),
+    LaterRoutes("pages.account:router", "/login /logout /account /users"),
+    LaterRoutes("pages.alerts:router", "/alerts /alert"),
 )
+"""All routes but those of pages, in the order in which they are tried."""
 
 _PATHS = [
-    *(route.path for router in _ROUTERS for route in router.routes if isinstance(route, Route)),
+    *(route.partition(" ")[2] for route in (*SCOPE_OF, *PUBLIC)),
     *(page.path for page in addresses.PAGES),
 ]
+
+# The other pages are imported after the first request may have come.
+_FIRST_PAGES = frozenset({"/", "/metric/{name:text}", "/report"})
 
 _log = structlog.get_logger(__name__)
 
@@ -117,6 +103,7 @@ class _Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         if self.openapi_schema is None:
+            put_all(self)
             # Which is kept, and completed here.
             document = super().openapi()
             complete(document, settings=self.state.site.settings, pages=_PAGES)
@@ -145,7 +132,7 @@ def create_app(
     site.start(may_withdraw=may_withdraw, was_replica=was_replica)
     app = _make_service(site, lifespan=_lifespan)
     figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))
-    app.state.places = places
+    app.state.places, app.state.ways = places, Ways()
     figures.observe("squash_reads_waiting", "Reads that wait their turn.", lambda: places.waiting)
     figures.observe("squash_reads_running", "Reads that are being made.", lambda: places.running)
     figures.observe("squash_streams", "Large answers that are being sent.", lambda: places.streams)
@@ -156,9 +143,7 @@ def create_app(
         NormalizingMiddleware, root=settings.url_path, prefixes=settings.simple_prefixes
     )
     if site.record.only_reads is None:
-        posts = [Way("/job", jobs.post_job)]
-        find = sasquatch.find_way(settings)
-        app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
+        app.add_middleware(ShortWay, ways=app.state.ways, figures=figures)
     if settings.trusted_proxies:
         # Of the last one that is not trusted: all before it may be made up.
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
@@ -187,9 +172,24 @@ def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -
     site.start_reading()
     app = _make_service(site, lifespan=None)
     app.state.is_behind_service = True
-    for work in (_warm_up, partial(_look, site)):
-        threading.Thread(target=work, name="warm-up", daemon=True).start()
+    threading.Thread(target=_read_on, args=(app,), name="warm-up", daemon=True).start()
     return app
+
+
+def import_pages() -> None:
+    """Import what most people ask for first."""
+    for page in addresses.PAGES:
+        if page.path in _FIRST_PAGES:
+            LaterPage(f"pages.{page.place}").load()
+
+
+def _read_on(app: FastAPI) -> None:
+    """Import and open what requests may need, then do what would delay the first of a kind."""
+    site: Site = app.state.site
+    put_all(app)
+    site.open_all(but={"background", "events"})
+    _look(site)
+    _warm_up()
 
 
 def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
@@ -209,28 +209,29 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
     app.state.site = site
     app.state.is_behind_service = False
     app.state.menu = addresses.MENU
-    # Not `include_router`, which would make every route anew, during the first request.
-    app.router.routes.extend(route for router in _ROUTERS for route in router.routes)
-    for route in app.router.routes:
-        if isinstance(route, APIRoute):
-            # That of FastAPI has the path in it too.
-            route.operation_id = route.name.rstrip("_")
-    app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
-    add_failure_handlers(app, page=failure_page, paths=_PATHS, url=site.settings.url)
+    pages = [
+        PageRoute(page.path, LaterPage(f"pages.{page.place}"), methods=["GET"], name=page.place)
+        for page in addresses.PAGES
+    ]
+    app.router.routes[:] = [*pages, *ROUTES]
+    add_failure_handlers(app, page=_failure_page, paths=_PATHS, url=site.settings.url)
     app.add_middleware(Door, site=site)
     return app
+
+
+def _failure_page(
+    request: Request, status_code: int, *, message: str, detail: Sequence[Detail], runbook: str
+) -> Response:
+    from squash_api.pages.rendering import failure_page
+
+    return failure_page(request, status_code, message=message, detail=detail, runbook=runbook)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
-    site.background.start()
-    reads_itself = site.settings.readers == 0
-    warm_up = _warm_up if reads_itself else _warm_up_for_jobs
-    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
-    first_look = threading.Thread(target=_look, args=(site,), name="first-look", daemon=True)
-    if reads_itself:
-        first_look.start()
+    rest = threading.Thread(target=_start_rest, args=(app,), name="start", daemon=True)
+    rest.start()
     _log.info(
         "serving",
         url=site.settings.url,
@@ -241,11 +242,39 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        site.is_stopping.set()
         site.reader.close()
-        site.background.stop()
-        if reads_itself:
-            first_look.join()
+        rest.join()
         site.close()
+
+
+def _start_rest(app: FastAPI) -> None:
+    """Start what the service does not need to listen, the most urgent first; it runs until then."""
+    site: Site = app.state.site
+    reads_itself = site.settings.readers == 0
+    try:
+        if site.record.only_reads is None:
+            _find_ways(app)
+        site.start_background()
+        if reads_itself:
+            put_all(app)
+            site.open_all()
+            _look(site)
+    except Exception as error:  # noqa: BLE001  whatever it is, the service must not go on like this
+        _log.critical("the service cannot go on", exc_info=error, runbook=SquashError.code)
+        site.has_failed.set()
+    else:
+        # Nobody waits for it, not even a stop.
+        warm_up = _warm_up if reads_itself else _warm_up_for_jobs
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+
+
+def _find_ways(app: FastAPI) -> None:
+    """Import what accepts jobs, and let it do so by the short ways."""
+    from squash_api.routes import jobs, sasquatch
+
+    app.state.ways.find = sasquatch.find_way(app.state.site.settings)
+    app.state.ways.posts = {"/job": Way("/job", jobs.post_job)}
 
 
 def _look(site: Site) -> None:
@@ -258,6 +287,8 @@ def _look(site: Site) -> None:
 
 def _warm_up() -> None:
     """Do in advance what would delay a request: the first conversion, the first plot."""
+    from squash_api.pages import plots
+
     plots.warm_up()
     _warm_up_for_jobs()
 

@@ -1,5 +1,9 @@
 """The program `squash`: its commands by name. Each is imported only when it is called."""
 
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -270,10 +274,33 @@ def load(path: str) -> Any:
     """Import and make a command."""
     module, _, function = COMMANDS[path][0].partition(":")
     app = typer.Typer(add_completion=False)
-    found = getattr(import_module(f"squash_api.{module}"), function)
+    with _quick_imports():
+        found = getattr(import_module(f"squash_api.{module}"), function)
     settings = vars(found).get("context_settings")
     app.command(path.rpartition(" ")[2], context_settings=settings)(found)
     return typer.main.get_command(app)
+
+
+@contextmanager
+def _quick_imports() -> Iterator[None]:
+    """Import without two things that together take a fifth of a start (`benchmarks/`, R9).
+
+    What is imported stays, but Python would look through it again and again for cycles. And
+    structlog imports rich if it can, to colour what we write ourselves.
+    """
+    gc.disable()
+    try:
+        if "rich" not in sys.modules:
+            # So an import of it fails.
+            sys.modules["rich"] = None  # type: ignore[assignment]
+            try:
+                import_module("structlog")
+            finally:
+                del sys.modules["rich"]
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _group(text: str, *, name: str | None = None) -> typer.Typer:

@@ -322,6 +322,14 @@ class Settings(KafkaSettings):
         return "" if found is None else found.get_secret_value()
 
     @property
+    def file_variables(self) -> dict[str, str]:
+        """What stands for variables in generated files, with secrets, as far as it is set."""
+        url = {"SQUASH_URL": self.url} if "url" in self.model_fields_set else {}
+        if self.slack_url is None:
+            return url
+        return {**url, "SQUASH_SLACK_URL": self.slack_url.get_secret_value()}
+
+    @property
     def targets(self) -> tuple[InfluxTarget, ...]:
         """The InfluxDBs to deliver to: `default` first if it has a URL, then the listed ones."""
         if self.influx_url is None:

@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property, partial
 from socket import gethostname
-from threading import Event
-from typing import TYPE_CHECKING, Literal, Self
+from threading import Event, RLock
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, overload
 
 import structlog
 
 from squash_api.errors import OnlyReadsError, SettingsError
 from squash_api.record.database import PATIENCE_S, file_at, make_database, place_of
+from squash_api.record.definitions import has_yaml
 from squash_api.record.deliveries import ensure_targets, target_names
 from squash_api.record.installation import claim, skip_ids
 from squash_api.record.metrics import Metrics
@@ -62,14 +63,34 @@ if TYPE_CHECKING:
     from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
+# What a job is accepted with. The rest takes as long to import as everything before the service
+# listens (`benchmarks/`, R9).
+_OF_JOBS = ("accounts", "anonymous", "figures", "ingest", "keys", "links", "metrics", "sessions")
 _log = structlog.get_logger(__name__)
+_Made_co = TypeVar("_Made_co", covariant=True)
+
+
+class _part(cached_property[_Made_co]):  # noqa: N801  a decorator
+    """A part of a site: whoever asks first makes it, and others who ask meanwhile wait for it."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> _Made_co: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Self | _Made_co:
+        """Return the part."""
+        if not isinstance(instance, Site):
+            return self
+        with instance.making:
+            return super().__get__(instance, owner)
 
 
 class Site:
     """The open parts of an installation; as a context manager it closes them at the end.
 
-    A part is made when it is first used, without a lock: a command uses one thread, and the service
-    makes all parts (`start`) before it starts threads. The parts themselves are thread-safe.
+    A part is made when it is first used, by any thread. The parts themselves are thread-safe.
 
     Parameters
     ----------
@@ -95,8 +116,14 @@ class Site:
         self._tags_of = tags_of
         self._influx_transport = influx_transport
         self._opened = ExitStack()
+        self.making = RLock()
+        """Held while a part is made."""
         self.promoted = Event()
         """Set when the record was a replica, and is not any more."""
+
+        self.is_stopping = Event()
+        self.has_failed = Event()
+        """Set when the service could not start what runs beside it: it must not go on."""
 
     def __enter__(self) -> Self:
         return self
@@ -105,12 +132,13 @@ class Site:
         self.close()
 
     def close(self) -> None:
-        """Close the open parts, the last first. Threads of delivery must have ended."""
+        """Close the open parts, the last first."""
         self._opened.close()
 
     def start(self, *, may_withdraw: bool = False, was_replica: bool = False) -> None:
-        """Update the record from the settings, and open all parts; on failure close them.
+        """Update the record from the settings, and open what jobs need; on failure close it.
 
+        Whatever may be wrong with the settings is found here. `open_all` opens the other parts.
         A record that is only read is not updated. One that was a replica until now gives no id that
         its primary may have given.
 
@@ -134,12 +162,19 @@ class Site:
                     if was_replica:
                         skip_ids(self.record)
                     self.record.write(lambda connection: ensure_targets(connection, names))
-                    self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-                self._open_parts()
+                    with self.record.read() as connection:
+                        is_from_yaml = bool(self.settings.specs) or has_yaml(connection)
+                    if is_from_yaml:
+                        self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
+                for name in _OF_JOBS:
+                    getattr(self, name)
+                if self.settings.kafka:
+                    # It needs libraries that may be missing.
+                    _ = self.background
             on_failure.pop_all()
 
     def start_reading(self) -> None:
-        """Open all parts that requests read from, on a record that another process serves.
+        """Open what requests read from, on a record that another process serves.
 
         Raises
         ------
@@ -148,10 +183,11 @@ class Site:
         """
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self._open_parts(but={"background", "events"})
+            _ = self.reader
             on_failure.pop_all()
 
-    def _open_parts(self, *, but: Collection[str] = ()) -> None:
+    def open_all(self, *, but: Collection[str] = ()) -> None:
+        """Open all parts that have not been opened."""
         # Other threads may add to a class or a module, such as its annotations. Only `copy` lets
         # none of them in: a list of pairs may search for cycles while it is made.
         for name, part in vars(Site).copy().items():
@@ -185,7 +221,7 @@ class Site:
         schema = self.schema
         check_tags(self.record, schema)
 
-    @cached_property
+    @_part
     def schema(self) -> Schema:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
@@ -199,7 +235,7 @@ class Site:
 
         return schema_of(self.record, schema)
 
-    @cached_property
+    @_part
     def record(self) -> Record:
         """The record."""
         url = self.settings.database_url
@@ -217,7 +253,7 @@ class Site:
         self._opened.callback(record.close)
         return record
 
-    @cached_property
+    @_part
     def accounts(self) -> Accounts:
         """Users, and what they may do."""
         from squash_api.accounts.accounts import Accounts
@@ -228,21 +264,21 @@ class Site:
         self._opened.callback(accounts.close)
         return accounts
 
-    @cached_property
+    @_part
     def anonymous(self) -> Anonymous:
         """Who sends records without an account."""
         from squash_api.accounts.anonymous import Anonymous
 
         return Anonymous(self.record, self.settings.anonymous_namespaces)
 
-    @cached_property
+    @_part
     def keys(self) -> KeyRing:
         """The API keys of users."""
         from squash_api.accounts.key_ring import KeyRing
 
         return KeyRing(self.record)
 
-    @cached_property
+    @_part
     def sessions(self) -> Sessions:
         """The sessions of people on the pages."""
         from squash_api.accounts.sessions import Sessions
@@ -255,25 +291,25 @@ class Site:
             hours=self.settings.session_hours,
         )
 
-    @cached_property
+    @_part
     def links(self) -> Links:
         """Links in messages that need no login."""
         from squash_api.accounts.links import Links
 
         return Links(self.settings)
 
-    @cached_property
+    @_part
     def metrics(self) -> Metrics:
         """The known metrics, and their units."""
         return Metrics(self.record, self.schema)
 
-    @cached_property
+    @_part
     def limits(self) -> Limits:
         """What jobs and their users may bring."""
         names = (each.name for each in fields(Limits))
         return Limits(**{name: getattr(self.settings, name) for name in names})
 
-    @cached_property
+    @_part
     def ingest(self) -> Callable[..., Awaitable[Ingested]]:
         """Accept a job, as `ingest_job` does: given what was received, whose it is and when."""
         from squash_api.ingest.ingest import Budget, ingest_job
@@ -285,7 +321,7 @@ class Site:
             budget=Budget(self.limits),
         )
 
-    @cached_property
+    @_part
     def deriver(self) -> Deriver:
         """Makes the index of measurements."""
         from squash_api.index.deriver import Deriver, NoDeriver
@@ -293,14 +329,14 @@ class Site:
         kind = Deriver if self.record.only_reads is None else NoDeriver
         return kind(self.record, self.metrics)
 
-    @cached_property
+    @_part
     def reader(self) -> Reader:
         """Reads the record and its index."""
         from squash_api.index.reader import Reader
 
         return Reader(self.record, self.deriver, self.metrics)
 
-    @cached_property
+    @_part
     def definitions(self) -> Definitions:
         """Metrics and specifications: those in force, and changes to them."""
         from squash_api.definitions.definitions import Definitions
@@ -313,63 +349,63 @@ class Site:
             limits=self.limits,
         )
 
-    @cached_property
+    @_part
     def sources(self) -> SpecificationSources:
         """Where the specifications in force come from."""
         from squash_api.definitions.from_yaml import SpecificationSources
 
         return SpecificationSources(self.record, self.settings.specs, self.schema)
 
-    @cached_property
+    @_part
     def alerts(self) -> Alerts:
         """The alerts of the record."""
         from squash_api.alerts.reading import Alerts
 
         return Alerts(self.reader, self.definitions.in_force)
 
-    @cached_property
+    @_part
     def acting(self) -> Acting:
         """What people do about alerts."""
         from squash_api.alerts.acting import Acting
 
         return Acting(self.record, self.definitions.in_force, self.metrics)
 
-    @cached_property
+    @_part
     def trends(self) -> Trends:
         """Values over time."""
         from squash_api.trends.trends import Trends
 
         return Trends(self.reader, self.definitions.in_force, self.evidence)
 
-    @cached_property
+    @_part
     def standings(self) -> Standings:
         """The standings of series."""
         from squash_api.standings.standing import Standings
 
         return Standings(self.reader, self.definitions.in_force)
 
-    @cached_property
+    @_part
     def board(self) -> Board:
         """The state of every metric."""
         from squash_api.standings.board import Board
 
         return Board(self.standings)
 
-    @cached_property
+    @_part
     def evidence(self) -> Evidence:
         """What limits need to know beside a value."""
         from squash_api.standings.evidence import Evidence
 
         return Evidence(self.reader)
 
-    @cached_property
+    @_part
     def states(self) -> JobStates:
         """The states of jobs."""
         from squash_api.standings.job_states import JobStates
 
         return JobStates(self.reader, self.definitions.in_force)
 
-    @cached_property
+    @_part
     def reports(self) -> PeriodReports:
         """Reports on runs, periods and releases."""
         from squash_api.reports.report import PeriodReports
@@ -377,7 +413,7 @@ class Site:
         in_force, url = self.definitions.in_force, self.settings.url
         return PeriodReports(self.reader, in_force, url=url, evidence=self.evidence)
 
-    @cached_property
+    @_part
     def figures(self) -> Figures:
         """The figures of this process."""
         from squash_api.standings.figures import Figures, observe_record
@@ -386,14 +422,14 @@ class Site:
         observe_record(figures, self.record)
         return figures
 
-    @cached_property
+    @_part
     def events(self) -> JobEvents:
         """Accepted jobs, for event streams."""
         from squash_api.delivery.events import JobEvents
 
         return JobEvents(self.record, self.deriver)
 
-    @cached_property
+    @_part
     def subscriptions(self) -> Subscriptions:
         """The webhooks."""
         from squash_api.delivery.subscriptions import Subscriptions
@@ -443,7 +479,7 @@ class Site:
                 quiet_s=self.settings.alert_quiet,
             )
 
-    @cached_property
+    @_part
     def background(self) -> Background:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving, Following
@@ -466,6 +502,17 @@ class Site:
             *self.own_watches(outlets, process="serve"),
         ]
         return Background(readers, self.record.news)
+
+    def start_background(self) -> None:
+        """Start the threads that serve no requests, unless it is to stop; `close` ends them."""
+        if not self.is_stopping.is_set():
+            self._opened.callback(self.background.stop)
+            self.background.start()
+
+    def wake(self) -> None:
+        """Wake the threads that wait for jobs; those that have yet to start look by themselves."""
+        if "background" in vars(self):
+            self.background.wake()
 
     @property
     def delivered_to(self) -> tuple[Target, ...]:

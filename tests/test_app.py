@@ -17,6 +17,7 @@ from tests.support.builders import make_settings
 from tests.support.calls import Calls, log_in
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.in_process import serving
+from tests.support.site import wait_for
 
 JOB = {"measurements": [{"metric": "p.a", "value": 1, "unit": "m"}]}
 
@@ -58,8 +59,10 @@ def test_no_thread_is_left_at_the_end(tmp_path: Path) -> None:
     app = create_app(settings, influx_transport=httpx.MockTransport(FakeInfluxDB()))
     with serving(app) as client:
         assert client.get("/healthz").status_code == 200
-        names = {thread.name for thread in set(threading.enumerate()) - before}
-        assert {"record-writer", "reader-deriver", "reader-default", "reader-events"} <= names
+        expected = {"record-writer", "reader-deriver", "reader-default", "reader-events"}
+        wait_for(
+            lambda: expected <= {thread.name for thread in set(threading.enumerate()) - before}
+        )
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert not left & {"record-writer", "reader-deriver", "reader-default", "reader-events"}
 

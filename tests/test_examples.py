@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def calls(service: Service) -> Iterator[Calls]:
-    with httpx.Client(base_url=service.url, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
         yield log_in(client, "ada")
 
 
@@ -84,7 +84,10 @@ def test_its_picture_is_an_artifact_that_the_page_shows(
     (artifact,) = calls("GET", f"/job/{found[1]}/artifacts").json()["artifacts"]
     assert artifact["url"] == f"http://localhost:8800/{picture.name}"
     page = httpx.get(
-        f"{service.url}/job/{found[1]}", headers={"Accept": "text/html"}, trust_env=False
+        f"{service.url}/job/{found[1]}",
+        headers={"Accept": "text/html"},
+        trust_env=False,
+        timeout=60,
     )
     assert f'<img src="{artifact["url"]}"' in page.text
 

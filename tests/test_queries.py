@@ -113,6 +113,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Se
             params={"db": "squash"},
             content="\n".join([*lines_of(_samples()), *_watch_lines()]),
             trust_env=False,
+            timeout=60,
         )
         assert reply.status_code == 204, reply.text
         yield server.query

@@ -93,17 +93,19 @@ def test_every_exposure_is_a_run_with_all_its_values(night: Night) -> None:
 
 
 def test_the_log_of_the_pipeline_is_on_the_page_of_its_job(night: Night) -> None:
-    page = httpx.get(night.shown("log"), headers={"Accept": "text/html"}, trust_env=False)
+    page = httpx.get(
+        night.shown("log"), headers={"Accept": "text/html"}, trust_env=False, timeout=60
+    )
     assert re.search(r"fiber 7: SNR 0\.\d\d: hardly any light", page.text)
 
 
 def test_the_picture_of_an_exposure_is_on_the_page_of_its_jobs(night: Night) -> None:
     (metric,) = night.get("/standings?q=quicklook.snr&state=CRITICAL")["standings"]
     address = metric["series"][0]["job"]
-    (artifact,) = httpx.get(f"{address}/artifacts", trust_env=False).json()["artifacts"]
-    picture = httpx.get(artifact["url"], trust_env=False)
+    (artifact,) = httpx.get(f"{address}/artifacts", trust_env=False, timeout=60).json()["artifacts"]
+    picture = httpx.get(artifact["url"], trust_env=False, timeout=60)
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
-    page = httpx.get(address, headers={"Accept": "text/html"}, trust_env=False)
+    page = httpx.get(address, headers={"Accept": "text/html"}, trust_env=False, timeout=60)
     assert f'<img src="{artifact["url"]}"' in page.text
 
 

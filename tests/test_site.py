@@ -2,6 +2,7 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -58,9 +59,25 @@ def test_each_part_can_be_the_first_and_is_opened_once(tmp_path: Path, name: str
         assert getattr(site, name) is getattr(site, name)
 
 
-def test_after_the_start_nothing_is_left_to_be_opened_by_two_threads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_two_threads_ask_for_at_once_is_opened_once(tmp_path: Path, name: str) -> None:
+    with two_targets(tmp_path) as site:
+        both = threading.Barrier(2)
+
+        def ask() -> Any:
+            both.wait(60)
+            return getattr(site, name)
+
+        with ThreadPoolExecutor(2) as threads:
+            one, other = (threads.submit(ask) for _ in range(2))
+            assert one.result(60) is other.result(60)
+
+
+def test_what_is_not_opened_by_the_start_can_be_opened_later(tmp_path: Path) -> None:
     with two_targets(tmp_path) as site:
         site.start()
+        assert "reports" not in vars(site)
+        site.open_all()
         assert set(PARTS) <= vars(site).keys()
 
 
@@ -107,7 +124,7 @@ def test_a_site_starts_while_another_thread_adds_to_its_class(
         gc.callbacks.append(add)
         gc.set_threshold(1)
         try:
-            site._open_parts()
+            site.open_all()
         finally:
             gc.set_threshold(*before)
             gc.callbacks.remove(add)

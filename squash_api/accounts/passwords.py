@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 from passlib.context import CryptContext
@@ -111,7 +112,7 @@ class Passwords:
         threads: int = 2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._hasher: Hasher = Argon2Hasher() if hasher is None else hasher
+        self._given = hasher
         self._proven = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._others = ThreadPoolExecutor(
             1, thread_name_prefix="other-password", initializer=_lower_priority
@@ -122,6 +123,11 @@ class Passwords:
         self._lock = threading.Lock()
         # Digest to the time at which it is forgotten, the oldest first.
         self._remembered: dict[bytes, float] = {}
+
+    @cached_property
+    def _hasher(self) -> Hasher:
+        # Not made before the first password: it takes a twelfth of a start (`benchmarks/`, R9).
+        return Argon2Hasher() if self._given is None else self._given
 
     def turn(self, key: str, *, is_proven: bool) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of a key, such as an address, in one of the lanes.
@@ -168,11 +174,14 @@ class Passwords:
         if self.remembers(password, name=name, stored_hash=stored_hash):
             return True, None
         threads = self._proven if is_proven else self._others
-        checked = self._hasher.dummy_hash if stored_hash is None else stored_hash
-        is_right, new_hash = await _in(threads, lambda: self._hasher.verify(password, checked))
+        is_right, new_hash = await _in(threads, lambda: self._check(password, stored_hash))
         if is_right and stored_hash is not None:
             self.remember(password, name=name, stored_hash=stored_hash)
         return is_right and stored_hash is not None, new_hash
+
+    def _check(self, password: str, stored_hash: str | None) -> tuple[bool, str | None]:
+        hasher = self._hasher
+        return hasher.verify(password, hasher.dummy_hash if stored_hash is None else stored_hash)
 
     def close(self) -> None:
         """Stop the threads once the waiting work is done."""

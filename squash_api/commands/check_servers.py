@@ -145,8 +145,12 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        token = here.settings.token_of(output.name)
-        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
+        server = server_of(output)(
+            url,
+            token=here.settings.token_of(output.name),
+            variables=here.settings.file_variables,
+            timeout_s=TIMEOUT_S,
+        )
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:

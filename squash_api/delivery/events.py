@@ -4,13 +4,14 @@ It polls the record because other processes may store jobs too, and only while s
 """
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator
 
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
-from squash_api.record.jobs import JobEvent, events_between, last_job_id
+from squash_api.record.jobs import JobEvent, events_between, last_job_before, last_job_id
 from squash_api.record.record import Record
 
 MOST_LISTENERS = 500
@@ -80,16 +81,16 @@ class JobEvents(Loop):
         self._notify()
 
     async def listen(
-        self, *, after: int | None = None, address: str = ""
+        self, *, after: int | None = None, since_s: float = 0.0, address: str = ""
     ) -> AsyncGenerator[JobEvent | None, None]:
         """Yield each new job, in order of id, and None from time to time if there is none.
 
-        `after` is the last job that is known already; without it, only jobs from now on are sent.
-        `address` is that of the listener, as `check_room` gets it.
+        `after` is the last job that is known already; without it, the jobs of the last `since_s`
+        seconds are sent, and those from now on. `address` is that of the listener, as `check_room` gets it.
         """
         self._enter(address)
         try:
-            cursor = await asyncio.to_thread(self._newest) if after is None else after
+            cursor = await asyncio.to_thread(self._newest, since_s) if after is None else after
             # Whoever gets this, and then stores a job, gets that too.
             yield None
             while not self._is_closed:
@@ -147,9 +148,13 @@ class JobEvents(Loop):
         if not self._is_closed:
             self._arrived = asyncio.Event()
 
-    def _newest(self) -> int:
+    def _newest(self, before_s: float = 0.0) -> int:
+        """Return the id of the last job, or of the last one so many seconds ago."""
         with self._record.read() as connection:
-            return last_job_id(connection)
+            if not before_s:
+                return last_job_id(connection)
+            time_ns = time.time_ns() - int(before_s * 1e9)
+            return last_job_before(connection, time_ns, among=MOST_MISSED)
 
     def _read(self, after: int, through: int) -> list[JobEvent]:
         self._deriver.derive_runs_through(through)

@@ -33,6 +33,7 @@ from squash_api.influx.writing import Rejected
 from squash_api.judging.limits import Verdict
 from squash_api.logs import Seldom, words_of
 from squash_api.record.deliveries import (
+    LEASE_NS,
     ensure_targets,
     get_target,
     is_lease_over,
@@ -43,8 +44,6 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.record import Record
 
-# Its holder renews it while it lives, so another takes over soon after it has died.
-LEASE_NS = 20 * 10**9
 HEARTBEAT_S = 5.0
 
 FIRST_WAIT_S = 0.25

@@ -1,61 +1,47 @@
 """The pages by their paths (programs get JSON there), and the files that pages load."""
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
-from squash_api.pages.account import (
-    account_page,
-    audit_page,
-    login_page,
-    logout_page,
-    users_page,
-)
-from squash_api.pages.alerts import alert_page, alerts_page
-from squash_api.pages.docs import docs_page, document_page
-from squash_api.pages.front import front_page
-from squash_api.pages.job import job_page
-from squash_api.pages.metric import metric_page
-from squash_api.pages.notebooks import notebook_page, notebooks_page
-from squash_api.pages.report import report_page
-from squash_api.pages.runs import run_page, runs_page
-from squash_api.pages.search import search_page
-from squash_api.pages.specs import specs_page
 
 
 class Page(NamedTuple):
-    """A path below the public root, what makes the page, and its label if the menu has it."""
+    """A path below the public root, what makes the page, and its label if the menu has it.
+
+    `place` names a module of this package and a function in it, which is imported when it is first
+    called.
+    """
 
     path: str
-    make: Callable[..., Any] | Callable[..., Awaitable[Any]]
+    place: str
     label: str = ""
 
 
 PAGES = (
-    Page("/", front_page, "Metrics"),
-    Page("/alerts", alerts_page, "Alerts"),
-    Page("/alert/{alert_id}", alert_page),
-    Page("/runs", runs_page, "Runs"),
-    Page("/runs/{pipeline:text}/{run_id:text}", run_page),
-    Page("/notebooks", notebooks_page, "Notebooks"),
-    Page("/notebook/{job_id}", notebook_page),
-    Page("/specs", specs_page, "Specifications"),
-    Page("/report", report_page, "Report"),
-    Page("/docs", docs_page, "Docs"),
-    Page("/docs/{name}", document_page),
-    Page("/search", search_page),
-    Page("/job/{job_id}", job_page),
-    Page("/metric/{name:text}", metric_page),
-    Page("/login", login_page),
-    Page("/logout", logout_page),
-    Page("/account", account_page),
-    Page("/users", users_page),
-    Page("/audit", audit_page),
+    Page("/", "front:front_page", "Metrics"),
+    Page("/alerts", "alerts:alerts_page", "Alerts"),
+    Page("/alert/{alert_id}", "alerts:alert_page"),
+    Page("/runs", "runs:runs_page", "Runs"),
+    Page("/runs/{pipeline:text}/{run_id:text}", "runs:run_page"),
+    Page("/notebooks", "notebooks:notebooks_page", "Notebooks"),
+    Page("/notebook/{job_id}", "notebooks:notebook_page"),
+    Page("/specs", "specs:specs_page", "Specifications"),
+    Page("/report", "report:report_page", "Report"),
+    Page("/docs", "docs:docs_page", "Docs"),
+    Page("/docs/{name}", "docs:document_page"),
+    Page("/search", "search:search_page"),
+    Page("/job/{job_id}", "job:job_page"),
+    Page("/metric/{name:text}", "metric:metric_page"),
+    Page("/login", "account:login_page"),
+    Page("/logout", "account:logout_page"),
+    Page("/account", "account:account_page"),
+    Page("/users", "account:users_page"),
+    Page("/audit", "account:audit_page"),
 )
 """All pages; the menu has them in this order."""
 

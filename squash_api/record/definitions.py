@@ -67,6 +67,12 @@ def newest_revisions(
     }
 
 
+def has_yaml(connection: Connection) -> bool:
+    """Return whether YAML has ever defined anything."""
+    query = select(definition.c.revision).where(definition.c.origin == "yaml").limit(1)
+    return connection.execute(query).first() is not None
+
+
 def definitions_at(connection: Connection, revisions: Iterable[int]) -> list[DefinitionRow]:
     """Return the rows of these revisions."""
     return [

@@ -27,6 +27,9 @@ from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 from squash_api.schema.answers import DeliveryState
 
+LEASE_NS = 20 * 10**9
+"""How long a lease lasts. Its holder renews it while it lives, so another takes over soon."""
+
 LONGEST_REFUSAL_NS = 3600 * 10**9
 """Longest wait, in ns, before a target is asked again to delete what it refused to delete."""
 

@@ -256,6 +256,17 @@ class JobEvent:
     metrics: int
 
 
+def last_job_before(connection: Connection, time_ns: int, *, among: int) -> int:
+    """Return the id of the last job received before a time (ns).
+
+    Only so many of the newest jobs are looked at: the result is that of the one before them, if
+    they are all later.
+    """
+    floor = last_job_id(connection) - among
+    query = select(func.max(job.c.id)).where(job.c.id > floor, job.c.received_ns < time_ns)
+    return connection.execute(query).scalar_one() or max(floor, 0)
+
+
 def events_between(
     connection: Connection, *, after: int, through: int, limit: int
 ) -> list[JobEvent]:

@@ -23,7 +23,8 @@ Kind = Literal[
 """How a cell has changed since the other run or release, worst first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, nor is a cell: of thousands, to make frozen ones took a tenth of a report's time.
+@dataclass(slots=True, kw_only=True)
 class Finding:
     """The last value of a metric for one combination, and one limit: the worst broken or nearest.
 
@@ -77,7 +78,7 @@ class Column:
         return " ".join(item for item in named if item is not None) or "\u2013"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Cell:
     """The results of a metric in one column; the worst one is `shown` and gives the state.
 

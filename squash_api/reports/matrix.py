@@ -92,7 +92,8 @@ def rows_of(matrix: Matrix, changes: Mapping[Key, Kind]) -> list[Row]:
     """Make the rows of all metrics but those that no limit applies to, sorted by name."""
     by_metric: dict[str, list[Cell]] = {}
     for (metric, column), cell in matrix.cells.items():
-        changed = replace(cell, change=changes.get((metric, column)))
+        change = changes.get((metric, column))
+        changed = cell if change is None else replace(cell, change=change)
         by_metric.setdefault(metric, []).append(changed)
     rows = []
     for metric, cells in sorted(by_metric.items()):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -106,6 +107,8 @@ def minute_text(moment: str | None) -> str:
     return NOTHING if moment is None else moment[:16].replace("T", " ")
 
 
+# A report writes the times of few jobs for many series.
+@lru_cache(maxsize=4096)
 def moment_text(time_ns: int) -> str:
     """Write a time as a moment of a report: ISO 8601 to the second, in UTC."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

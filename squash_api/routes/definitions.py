@@ -117,7 +117,7 @@ def post_metric_with_limits(
     """
     package = site.settings.default_package
     found, change = site.definitions.put_with_limits(document, account, package=package)
-    site.background.wake()
+    site.wake()
     limits = [site.definitions.get("spec", item["name"]) for item in found.limits.values()]
     return json_reply(
         {
@@ -359,7 +359,7 @@ def _post_list(kind: Kind, site: SiteDep, account: AccountDep, document: JsonObj
     if not isinstance(documents, list):
         raise wrong_value(f"{kind}s", "must be a list", "list_type")
     change = site.definitions.post(kind, documents, account)
-    site.background.wake()
+    site.wake()
     return json_reply(
         changed_list(change, noun=NOUNS[kind]), status_code=201 if change.stored else 200
     )
@@ -386,7 +386,7 @@ def _post(
     if kind == "metric":
         required(document, "description")
     change = site.definitions.post_one(kind, name, document, account)
-    site.background.wake()
+    site.wake()
     shown = _shown(site.definitions.get(kind, name))
     return json_reply(
         {**shown, **changed_one(change, name=name, verb="created")},
@@ -400,7 +400,7 @@ def _put(
     if kind == "metric":
         required(document, "description")
     change = site.definitions.put(kind, name, document, account)
-    site.background.wake()
+    site.wake()
     shown = _shown(site.definitions.get(kind, name))
     return json_reply({**shown, **changed_one(change, name=name, verb="changed")})
 

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from squash_api.delivery.outlet import LEASE_NS
 from squash_api.errors import (
     OnlyReadsError,
     RecordUnavailableError,
@@ -20,6 +19,7 @@ from squash_api.errors import (
 )
 from squash_api.judging.wording import counted
 from squash_api.record.deliveries import (
+    LEASE_NS,
     Backlog,
     TargetRow,
     get_target,
@@ -36,8 +36,6 @@ from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.settings import Target
 from squash_api.site import Site
-from squash_api.standings.itself import look
-from squash_api.standings.pruning import last_round
 
 router = APIRouter(tags=["health"])
 
@@ -266,12 +264,16 @@ def _receiver_state(item: ReceiverHealth, url: str) -> dict[str, Any]:
 
 
 def _retention(site: Site, keep: str) -> dict[str, Any]:
+    from squash_api.standings.pruning import last_round
+
     with site.reader.view() as view:
         found = view.ask(last_round)
     return {"keep": keep, "last": None if found is None else found.to_json()}
 
 
 def _backlogs(site: Site) -> list[Backlog]:
+    from squash_api.standings.itself import look
+
     names = [target.name for target in site.delivered_to]
     return look(site.reader, names, site.figures, now_ns=time.time_ns())
 

@@ -205,7 +205,7 @@ async def take_in(
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
-    site.background.wake()
+    site.wake()
     site.figures.count_job(ingested)
     request.scope[JOB_ID] = ingested.stored.job_id
     return ingested
@@ -287,7 +287,7 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
     site.reader.catch_up()
     delete_job(site.record, job_id, account=account)
     site.metrics.refresh()
-    site.background.wake()
+    site.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
 
@@ -464,6 +464,10 @@ async def get_events(
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
     ] = None,
+    since_s: Annotated[
+        float,
+        Query(ge=0, le=1e9, description="Without `after`: start with those of the last seconds."),
+    ] = 0.0,
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it when they reconnect.")
     ] = None,
@@ -483,7 +487,8 @@ async def get_events(
     most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
         _event_lines(
-            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+            site.events.listen(after=after, since_s=since_s, address=address),
+            until=time.monotonic() + most_s,
         ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

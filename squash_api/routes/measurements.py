@@ -142,7 +142,7 @@ def post_measurement_(
     )
     # Whoever asks next must find it.
     site.reader.catch_up_with(job_id)
-    site.background.wake()
+    site.wake()
     (shown,) = measurement_objects(row, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)
 

@@ -7,9 +7,9 @@ which costs a fifth of accepting a job (`benchmarks/`); what comes by Sasquatch'
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import structlog
@@ -293,32 +293,36 @@ class Way:
     answer: Callable[[Request], Awaitable[Response]]
 
 
+@dataclass(slots=True)
+class Ways:
+    """All ways there are: `posts` of POST requests by their paths, and those that `find` finds.
+
+    There are none until the modules of their routes are imported.
+    """
+
+    posts: Mapping[str, Way] = field(default_factory=dict)
+    find: Callable[[Scope], Way | None] = lambda _: None
+
+
 class ShortWay:
-    """Answers the POST requests whose path is that of a way, and what `find` finds a way for.
+    """Answers the requests that there is a way for.
 
     All others are passed on. Other spellings of a path are answered by the route of the framework.
     An answer must check the credentials and the body itself.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        posts: Sequence[Way],
-        find: Callable[[Scope], Way | None],
-        figures: Figures,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, ways: Ways, figures: Figures) -> None:
         self._app = app
-        self._posts = {way.path: way for way in posts}
-        self._find = find
+        self._ways = ways
         self._observed = ObservingMiddleware(self._reply, figures=figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         way = None
         if scope["type"] == "http":
-            way = self._posts.get(scope["path"]) if scope["method"] == "POST" else None
-            way = way or self._find(scope)
+            ways = self._ways
+            way = ways.posts.get(scope["path"]) if scope["method"] == "POST" else None
+            way = way or ways.find(scope)
         if way is None:
             await self._app(scope, receive, send)
             return

@@ -1,11 +1,24 @@
-"""Choosing between the two answers of a URL: the page for people or the JSON for programs."""
+"""Choosing between the two answers of a URL: the page for people or the JSON for programs.
+
+A part of a path may be any text, `{name:text}`.
+"""
 
 from urllib.parse import parse_qs
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 _NAMES = {"text/html": 2, "text/*": 1, "application/json": 2, "application/*": 1, "*/*": 0}
+
+
+class _TextConvertor(PathConvertor):
+    """The rest of a path, whatever it is: starlette's own `path` ends before a line break."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("text", _TextConvertor())
 
 
 def prefers_html(accept: str | None) -> bool:

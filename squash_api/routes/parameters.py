@@ -1,7 +1,6 @@
 """The parameters of a URL: one that a route or a page does not have is refused, with the nearest.
 
-So a typo never returns everything, and never loses a wish in silence (`?stict=true`). A part of a
-path may be any text, `{name:text}`.
+So a typo never returns everything, and never loses a wish in silence (`?stict=true`).
 """
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
@@ -10,20 +9,10 @@ from typing import Any, get_args, get_origin
 from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
-from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import QueryParams
 
 from squash_api.errors import Detail, Hints, InvalidInputError, sentence
 from squash_api.routes.replies import errors_of
-
-
-class _TextConvertor(PathConvertor):
-    """The rest of a path, whatever it is: starlette's own `path` ends before a line break."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("text", _TextConvertor())
 
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False

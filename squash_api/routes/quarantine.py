@@ -82,7 +82,7 @@ def post_quarantine_retry(site: SiteDep, account: AccountDep, document: JsonObje
     What is refused once more is listed again, under another id.
     """
     count = _change(site, account, document, retry)
-    site.background.wake()
+    site.wake()
     return json_reply({"message": f"To send again: {count}.", "count": count})
 
 

@@ -19,53 +19,44 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import structlog
-import uvloop
 
-from squash_api.app import create_reading_app
 from squash_api.errors import OverloadedError, RecordUnavailableError
-from squash_api.index.derived import derived_through
-from squash_api.index.deriver import Deriver
-from squash_api.index.runs import runs_through
-from squash_api.logs import configure_logs, follow_settings
-from squash_api.record.jobs import last_job_id
-from squash_api.record.metrics import Metrics
-from squash_api.record.record import Record
 from squash_api.routes.replies import REQUEST_ID, USER
+from squash_api.serving.channels import CHANNEL, DAMAGED, GO, READY, pack, read, receive, write
 from squash_api.settings import Settings
-from squash_api.site import Site, take_short_turns
+from squash_api.site import Site
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 _RETRY_S = 2
-# How much the reading process yields to others, as `nice` counts.
-_NICE = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
+_POLL_S = 0.01
+_PROGRAM = "squash_api.serving.reading"
 _END_S = 5.0
-_SIZE_BYTES = 4
-# The service never has more of an answer in its memory than this, and what sockets have.
-_PIECE_BYTES = 65_536
-_CHANNEL, _READY, _DAMAGED = b"c", b"r", b"d"
 
 _log = structlog.get_logger(__name__)
 
 
 class Readers:
-    """The reading processes of a service. Until the first one is ready, the service reads."""
+    """The reading processes of a service. If none of them ever becomes ready, the service reads.
 
-    def __init__(self, settings: Settings, site: Site) -> None:
-        self._processes = [_Process(settings, site) for _ in range(settings.readers)]
+    They begin by `fork`, which must be done before this process has other threads or has opened
+    anything: they share what is imported until then, which is half of what they need. One that is
+    started again is a program of its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._processes = [_Process(settings) for _ in range(settings.readers)]
         self._have_read = False
 
     @property
@@ -79,24 +70,45 @@ class Readers:
         since = [item.missing_since_s for item in self._processes if not item.is_ready]
         return time.monotonic() - min(since) if since else 0.0
 
+    def fork(self) -> None:
+        """Let them begin to import what they need."""
+        if threading.active_count() == 1:
+            for number, process in enumerate(self._processes):
+                process.fork(self._processes[:number])
+
+    def attach(self, site: Site) -> None:
+        """Let them open the record of a site, which is ready."""
+        for process in self._processes:
+            process.attach(site)
+
     def start(self) -> None:
-        """Start them."""
+        """Hear them, and start those that do not run; in the event loop."""
         for process in self._processes:
             process.start()
+
+    def let_go(self) -> None:
+        """Let those end by themselves that were never heard."""
+        for process in self._processes:
+            process.let_go()
 
     async def stop(self) -> None:
         """End them."""
         await asyncio.gather(*(process.stop() for process in self._processes))
 
     def is_wanted(self) -> bool:
-        """Return whether one reads, or did: if all have ended, this process must not begin to."""
+        """Return whether one reads, did, or soon will: the service itself must not begin to."""
         self._have_read = self._have_read or self.running > 0
-        return self._have_read
+        return self._have_read or not all(item.has_begun.is_set() for item in self._processes)
 
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send
     ) -> None:
-        """Let the one with the fewest requests answer."""
+        """Let the one with the fewest requests answer; the first requests wait for the first."""
+        if not self.running:
+            waits = [asyncio.create_task(item.has_begun.wait()) for item in self._processes]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in waits:
+                task.cancel()
         ready = [process for process in self._processes if process.is_ready]
         if not ready:
             raise _not_now()
@@ -106,48 +118,94 @@ class Readers:
 class _Process:
     """A reading process, seen from the service."""
 
-    def __init__(self, settings: Settings, site: Site) -> None:
+    _site: Site
+
+    def __init__(self, settings: Settings) -> None:
         self.is_ready = False
+        self.has_begun = asyncio.Event()
+        """Set once it was ready, or has ended without."""
+
         self.missing_since_s = time.monotonic()
         self.requests = 0
         self._settings = settings
-        self._site = site
         self._is_stopped = False
         self._pause_s = _FIRST_PAUSE_S
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | _Forked | None = None
         self._control: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # A few threads of its own: however many reads wait, nothing else does.
         self._deriving = ThreadPoolExecutor(2, "deriving")
 
+    def fork(self, elders: Sequence["_Process"]) -> None:
+        """Begin it as a copy of this process; `elders` are those that have begun."""
+        ours, theirs = socket.socketpair()
+        lifeline, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for elder in elders:
+                    elder.let_go()
+                ours.close()
+                os.close(end)
+                os.dup2(lifeline, 0)
+                os.close(lifeline)
+                from squash_api.serving.reading import run  # noqa: PLC0415  only here
+
+                run(self._settings, theirs)
+            except BaseException as error:  # noqa: BLE001  nothing of the service may go on here
+                _log.error("a reading process could not begin", exc_info=error)
+            finally:
+                os._exit(1)
+        theirs.close()
+        os.close(lifeline)
+        self._process, self._control = _Forked(pid, os.fdopen(end, "wb")), ours
+
+    def attach(self, site: Site) -> None:
+        """Let it open the record of a site."""
+        self._site = site
+        if self._control is not None:
+            with suppress(OSError):
+                self._control.send(GO)
+
+    def let_go(self) -> None:
+        """Let it end by itself, unless it has been stopped."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._control is not None:
+            self._control.close()
+
     def start(self) -> None:
-        """Start it. Whenever it ends, or cannot be started, it is started again."""
+        """Hear it. Whenever it ends, or cannot be started, it is started again."""
         if self._is_stopped:
             return
         try:
-            self._launch()
+            if self._control is None:
+                self._launch()
         except OSError as error:
             self._disconnect()
+            self.has_begun.set()
             _log.error("a reading process cannot be started", reason=str(error))
             asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
+        else:
+            self._control.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._control, self._hear)
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair()
         self._control = ours
         with theirs:
             process = subprocess.Popen(  # noqa: S603  ourselves
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
         self._process = process
-        ours.setblocking(False)
-        asyncio.get_running_loop().add_reader(ours, self._hear)
         if process.stdin is not None:
             # Not in the environment or the arguments, which others may see. The pipe stays open:
             # its end tells the process that this one has ended.
             process.stdin.write(pickle.dumps(self._settings))
             process.stdin.flush()
+        ours.send(GO)
 
     async def stop(self) -> None:
         """End it."""
@@ -170,8 +228,8 @@ class _Process:
         self.requests += 1
         follower = asyncio.create_task(_tell_when_gone(receive, writer))
         try:
-            await _write(writer, _pack(_request_of(scope, trouble=self._site.record.trouble)))
-            status, headers, route, user = msgspec.msgpack.decode(await _read(reader))
+            await write(writer, pack(_request_of(scope, trouble=self._site.record.trouble)))
+            status, headers, route, user = msgspec.msgpack.decode(await read(reader))
             # The request is counted and logged under these.
             if route is not None:
                 scope["route"] = SimpleNamespace(path=route)
@@ -179,7 +237,7 @@ class _Process:
                 scope[USER] = user
             pairs = [(bytes(name), bytes(value)) for name, value in headers]
             await send({"type": "http.response.start", "status": status, "headers": pairs})
-            while body := await _read(reader):
+            while body := await read(reader):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except (EOFError, ConnectionError):
@@ -197,7 +255,7 @@ class _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                socket.send_fds(self._control, [_CHANNEL], [theirs.fileno()])
+                socket.send_fds(self._control, [CHANNEL], [theirs.fileno()])
             except OSError:
                 ours.close()
                 raise _not_now() from None
@@ -207,16 +265,17 @@ class _Process:
         """Take what the process says: it is ready, asks something, met damage, or has ended."""
         if self._control is None:
             return
-        said, channel = _receive(self._control)
+        said, channel = receive(self._control)
         if channel is not None:
             task = asyncio.create_task(self._serve_question(channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif said == _READY:
+        elif said == READY:
             self.is_ready = True
+            self.has_begun.set()
             self._pause_s = _FIRST_PAUSE_S
             _log.info("a process reads", pid=self._process.pid if self._process else None)
-        elif said == _DAMAGED:
+        elif said == DAMAGED:
             self._site.record.note_damage("a process that reads has met it")
         elif said is not None:
             self._lose()
@@ -225,6 +284,7 @@ class _Process:
         """Start it again, after a pause that grows while it does not become ready."""
         process = self._process
         self._disconnect()
+        self.has_begun.set()
         code = None
         if process is not None:
             process.kill()
@@ -255,55 +315,16 @@ class _Process:
         """Derive what the process needs, and tell how that went."""
         reader, writer = await asyncio.open_unix_connection(sock=channel)
         with suppress(EOFError, ConnectionError):
-            name, given = msgspec.msgpack.decode(await _read(reader))
-            work = partial(getattr(self._site.deriver, name), *given)
+            name, given = msgspec.msgpack.decode(await read(reader))
             problem = None
             try:
-                await asyncio.get_running_loop().run_in_executor(self._deriving, work)
+                await asyncio.get_running_loop().run_in_executor(
+                    self._deriving, lambda: getattr(self._site.deriver, name)(*given)
+                )
             except RecordUnavailableError as error:
                 problem = error.message
-            await _write(writer, _pack((problem, self._site.record.trouble)))
+            await write(writer, pack((problem, self._site.record.trouble)))
         writer.close()
-
-
-class _AskingDeriver(Deriver):
-    """The deriver of a reading process: whatever is not derived, the service derives."""
-
-    def __init__(self, record: Record, metrics: Metrics, control: socket.socket) -> None:
-        super().__init__(record, metrics)
-        self._control = control
-
-    def catch_up(self) -> None:
-        """Have everything derived from every job that is in the record now."""
-        with self._record.read() as connection:
-            last = last_job_id(connection)
-            done = min(runs_through(connection), derived_through(connection))
-        if done < last:
-            self._ask("catch_up")
-
-    def derive_runs_through(self, job_id: int) -> None:
-        """Have the runs of every job up to this one derived."""
-        self._ask("derive_runs_through", job_id)
-
-    def rederive(self, job_ids: Any) -> None:
-        """Have these jobs derived again."""
-        self._ask("rederive", list(job_ids))
-
-    def _ask(self, name: str, *given: Any) -> None:
-        body = _pack((name, given))
-        ours, theirs = socket.socketpair()
-        try:
-            with ours, ours.makefile("rb") as stream:
-                with theirs:
-                    socket.send_fds(self._control, [_CHANNEL], [theirs.fileno()])
-                ours.sendall(len(body).to_bytes(_SIZE_BYTES, "big") + body)
-                size = int.from_bytes(stream.read(_SIZE_BYTES), "big")
-                problem, self._record.trouble = msgspec.msgpack.decode(stream.read(size))
-        except (OSError, msgspec.DecodeError):
-            # It is stopping, or this process is being ended.
-            problem = "The service does not derive jobs at the moment. Try again."
-        if problem is not None:
-            raise RecordUnavailableError(problem)
 
 
 def _request_of(scope: MutableMapping[str, Any], *, trouble: str | None) -> dict[str, Any]:
@@ -316,153 +337,39 @@ def _request_of(scope: MutableMapping[str, Any], *, trouble: str | None) -> dict
     }
 
 
-def _scope_of(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the scope of a request, as uvicorn makes it."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        **request,
-        "headers": [(bytes(name), bytes(value)) for name, value in request["headers"]],
-        "client": tuple(request["client"]) if request.get("client") else None,
-        "server": tuple(request["server"]) if request.get("server") else None,
-        "state": {},
-    }
+class _Forked:
+    """A copy of this process, with what `subprocess.Popen` has of another program."""
+
+    def __init__(self, pid: int, stdin: BinaryIO) -> None:
+        self.pid = pid
+        self.stdin = stdin
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        """End it, unless it has ended."""
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its code once it has ended; `subprocess.TimeoutExpired` if that takes longer."""
+        ends_s = None if timeout is None else time.monotonic() + timeout
+        while self._code is None:
+            pid, status = os.waitpid(self.pid, 0 if timeout is None else os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+            elif ends_s is not None and time.monotonic() > ends_s:
+                raise subprocess.TimeoutExpired("a reading process", timeout or 0.0)
+            else:
+                time.sleep(_POLL_S)
+        return self._code
 
 
-async def _serve_request(app: _App, record: Record, channel: socket.socket) -> None:
-    """Answer a request, in the reading process."""
-    reader, writer = await asyncio.open_unix_connection(sock=channel)
-    is_asked = False
-    try:
-        request = msgspec.msgpack.decode(await _read(reader))
-    except (EOFError, ConnectionError):
-        writer.close()
-        return
-    record.trouble = request.pop("trouble")
-    scope = _scope_of(request)
-    structlog.contextvars.bind_contextvars(request=scope[REQUEST_ID])
-
-    async def receive() -> _Message:
-        nonlocal is_asked
-        if not is_asked:
-            is_asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await reader.read()
-        return {"type": "http.disconnect"}
-
-    async def send(message: _Message) -> None:
-        # As uvicorn does: nobody is told that the client is gone.
-        with suppress(ConnectionError):
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", None)
-                headers = list(message.get("headers", ()))
-                await _write(writer, _pack((message["status"], headers, route, scope.get(USER))))
-                return
-            body = message.get("body", b"")
-            for start in range(0, len(body), _PIECE_BYTES):
-                await _write(writer, body[start : start + _PIECE_BYTES])
-            if not message.get("more_body", False):
-                await _write(writer, b"")
-
-    try:
-        await app(scope, receive, send)
-    except Exception as error:  # noqa: BLE001  it has been answered and logged
-        _log.debug("a request has failed", error=repr(error))
-    finally:
-        writer.close()
-
-
-async def _serve(app: Any, control: socket.socket) -> None:
-    """Answer requests until the process ends."""
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-    record = app.state.site.record
-
-    async def answer(channel: socket.socket) -> None:
-        await _serve_request(app, record, channel)
-        if record.is_damaged:
-            # If there is no room for it, it is told with the next answer.
-            with suppress(OSError):
-                control.send(_DAMAGED)
-
-    def hear() -> None:
-        said, channel = _receive(control)
-        if channel is not None:
-            task = asyncio.create_task(answer(channel))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        elif said is not None:
-            _leave()
-
-    loop.add_reader(control, hear)
-    control.send(_READY)
-    await loop.create_future()
-
-
-def main() -> None:
-    """Run a reading process; the service gives the settings on the standard input."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # It ends with the service, which may still have to answer.
-        signal.signal(number, signal.SIG_IGN)
-    settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301  from the service
-    threading.Thread(target=_end_with_service, name="end-with-service", daemon=True).start()
-    configure_logs("reader")
-    follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
-    take_short_turns()
-    os.nice(_NICE)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    control.setblocking(False)
-
-    def deriver(site: Site) -> Deriver:
-        return _AskingDeriver(site.record, site.metrics, control)
-
-    uvloop.run(_serve(create_reading_app(settings, deriver), control))
-
-
-def _end_with_service() -> None:
-    while os.read(0, 1):
-        pass
-    _leave()
-
-
-def _leave() -> None:
-    # There is nothing to put in order, and a thread may be in the middle of a report.
-    os._exit(0)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes] | _Forked) -> None:
     try:
         process.wait(_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _receive(control: socket.socket) -> tuple[bytes | None, socket.socket | None]:
-    """Return what the other side says, and the channel that it gives; None if it says nothing."""
-    try:
-        said, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-    except BlockingIOError:
-        return None, None
-    except OSError:
-        return b"", None
-    return said, socket.socket(fileno=descriptors[0]) if descriptors else None
-
-
-def _pack(content: Any) -> bytes:
-    return msgspec.msgpack.encode(content)
-
-
-async def _write(writer: asyncio.StreamWriter, body: bytes) -> None:
-    writer.write(len(body).to_bytes(_SIZE_BYTES, "big"))
-    writer.write(body)
-    await writer.drain()
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    """Read what `_write` wrote; `EOFError` if the other side has ended."""
-    size = int.from_bytes(await reader.readexactly(_SIZE_BYTES), "big")
-    return await reader.readexactly(size)
 
 
 async def _tell_when_gone(receive: _Receive, writer: asyncio.StreamWriter) -> None:
@@ -491,7 +398,3 @@ def _not_now() -> OverloadedError:
     return OverloadedError(
         "Nothing can be read at the moment; jobs are accepted. Try again.", retry_after_s=_RETRY_S
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -12,13 +12,12 @@ import typer
 import uvicorn
 
 from squash_api.app import create_app
-from squash_api.demo.processes import free_port
 from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
-from squash_api.site import Site, take_short_turns
+from squash_api.site import Site, spare_cycle_search, take_short_turns
 from squash_api.standings.figures import Figures
 
 # An upload that never ends must not keep the service from stopping.
@@ -50,40 +49,51 @@ def serve(
     configure_logs("serve")
     settings = load_settings(**given)
     if settings.port == 0:
+        from squash_api.demo.processes import free_port  # noqa: PLC0415  it imports a client
+
         # Links need to know it before the service listens.
         settings = load_settings(**given | {"port": free_port()})
     run(settings, may_withdraw=yes)
 
 
 def run(settings: Settings, *, may_withdraw: bool = False) -> None:
-    """Run the service until it has ended; exit with 3 if it cannot start.
+    """Run the service until it has ended; exit with 3 if it cannot start, or not all of it.
 
     `may_withdraw` allows that all definitions from YAML, or those of a whole package, go away.
     """
     follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
     _require_address(settings)
     take_short_turns()
+    # What is imported from now on stays, too.
+    spare_cycle_search()
     problem = settings.url_problem()
     if problem is not None:
         _log.warning(problem, runbook=SettingsError.code)
-    server = _make_server(settings, may_withdraw=may_withdraw)
-    while True:
-        try:
-            server.run()
-        except KeyboardInterrupt:
-            # It has shut down; uvicorn raises the signal again after that.
-            return
-        if not server.started:
-            sys.exit(3)
-        if not server.is_promoted:
-            return
-        server = _make_promoted(settings, may_withdraw=may_withdraw)
+    readers = Readers(settings)
+    # Before there are threads, and before anything is opened.
+    readers.fork()
+    try:
+        server = _make_server(settings, readers, may_withdraw=may_withdraw)
+        while True:
+            try:
+                server.run()
+            except KeyboardInterrupt:
+                # It has shut down; uvicorn raises the signal again after that.
+                return
+            if not server.started or server.has_failed:
+                sys.exit(3)
+            if not server.is_promoted:
+                return
+            server = _make_promoted(settings, may_withdraw=may_withdraw)
+    finally:
+        readers.let_go()
 
 
 def _make_promoted(settings: Settings, *, may_withdraw: bool) -> "_Server":
     """Make a service that writes of one that only read; if that fails, it goes on reading."""
     try:
-        return _make_server(settings, may_withdraw=may_withdraw, was_replica=True)
+        readers = Readers(settings)
+        return _make_server(settings, readers, may_withdraw=may_withdraw, was_replica=True)
     except SettingsError as error:
         _log.error(
             "the service goes on reading, although its record could be written: correct this, and "
@@ -92,10 +102,12 @@ def _make_promoted(settings: Settings, *, may_withdraw: bool) -> "_Server":
             runbook=error.runbook,
         )
         reading = settings.model_copy(update={"read_only": "on"})
-        return _make_server(reading, may_withdraw=False)
+        return _make_server(reading, Readers(reading), may_withdraw=False)
 
 
-def _make_server(settings: Settings, *, may_withdraw: bool, was_replica: bool = False) -> "_Server":
+def _make_server(
+    settings: Settings, readers: Readers, *, may_withdraw: bool, was_replica: bool = False
+) -> "_Server":
     """Open the site and make what serves it."""
     app = create_app(settings, may_withdraw=may_withdraw, was_replica=was_replica)
     site: Site = app.state.site
@@ -121,7 +133,7 @@ def _make_server(settings: Settings, *, may_withdraw: bool, was_replica: bool = 
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )
-    readers = Readers(settings, site)
+    readers.attach(site)
     if settings.readers:
         app.state.places.elsewhere = readers
     _observe(figures, connections, readers if settings.readers else None)
@@ -186,16 +198,20 @@ class _Server(uvicorn.Server):
         """Whether its record was a replica, and is not any more: it must start again to write."""
         return self._site.promoted.is_set()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether something that runs beside it could not be started."""
+        return self._site.has_failed.is_set()
+
     async def on_tick(self, counter: int) -> bool:
         """Tell whether to stop; several times a second."""
-        return await super().on_tick(counter) or self.is_promoted
+        return await super().on_tick(counter) or self.is_promoted or self.has_failed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
         self._connections.fit()
         self._watch = asyncio.create_task(self._connections.watch())
-        # Not earlier: a start that another process competes with takes longer.
         self._readers.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -183,7 +183,7 @@ def test_while_it_stays_up_the_private_influxdb_can_be_asked_as_printed(
     found = re.search(r"(http://\S+)/query .*'q=(.*)'", output_while_up)
     assert found, output_while_up
     answer = httpx.get(
-        f"{found[1]}/query", params={"db": DATABASE, "q": found[2]}, trust_env=False
+        f"{found[1]}/query", params={"db": DATABASE, "q": found[2]}, trust_env=False, timeout=60
     ).json()
     assert {series["tags"]["filter"] for series in answer["results"][0]["series"]} == {
         "g",
@@ -218,7 +218,7 @@ def test_told_to_stop_it_ends_its_processes_and_removes_its_folder(demo_while_up
     assert influx
     for url in (shown(demo_while_up.output, "pages"), influx[1]):
         with pytest.raises(httpx.ConnectError):
-            httpx.get(url, trust_env=False)
+            httpx.get(url, trust_env=False, timeout=60)
     assert list(demo_while_up.folder.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.counting_service import CountingService
-from tests.support.forked import start_squash
+from tests.support.forked import Forked
 from tests.support.http_server import HttpServer
 from tests.support.service import Service
 
@@ -49,12 +49,13 @@ class Shell:
         if arguments[0] == "run" and "--within" not in arguments:
             # How long this machine takes is no fact about the code.
             arguments = ("run", "--within", str(_PATIENCE_S), *arguments[1:])
-        process = start_squash(
-            arguments, environment=self.environment | environment, folder=self.here
+        process = Forked(
+            arguments,
+            environment=self.environment | environment,
+            folder=self.here,
+            output=self.here / "output",
         )
-        process.join(_PATIENCE_S)
-        assert process.exitcode is not None
-        return process.exitcode
+        return process.wait(_PATIENCE_S)
 
     @property
     def output(self) -> str:

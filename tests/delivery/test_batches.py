@@ -182,7 +182,7 @@ def test_the_next_batch_is_made_while_this_one_is_in_hand(
 
     monkeypatch.setattr(points, "make", make_and_tell)
     ahead.go_ahead(first)
-    assert made.wait(10)
+    assert made.wait(60)
     assert ahead.is_ahead()
 
 

@@ -1,6 +1,7 @@
 """Events of jobs, for listeners in one event loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from unittest.mock import patch
@@ -88,6 +89,19 @@ async def test_who_comes_back_hears_of_missed_jobs_unless_they_are_deleted(
         assert await take(heard, 2) == [JobEvent(ids[1], 1), JobEvent(ids[3], 1)]
 
 
+@pytest.mark.parametrize(("most", "heard_of"), [(1000, 2), (1, 1)])
+async def test_a_page_hears_of_what_came_since_it_was_asked_for(
+    record: Record, job_events: JobEvents, most: int, heard_of: int
+) -> None:
+    now_ns = time.time_ns()
+    times = [now_ns - 200 * 10**9, now_ns - 20 * 10**9, now_ns - 10 * 10**9]
+    ids = [store_job(record, received_ns=time_ns) for time_ns in times]
+    with patch.object(events, "MOST_MISSED", most):
+        async with aclosing(job_events.listen(since_s=100)) as heard:
+            found = await take(heard, heard_of)
+    assert [item.job_id for item in found] == ids[-heard_of:]
+
+
 async def test_who_comes_back_late_hears_of_the_newest_only(
     record: Record, job_events: JobEvents
 ) -> None:
@@ -130,9 +144,9 @@ async def test_closing_lets_those_who_wait_go_and_those_who_come(
 async def test_nothing_is_asked_unless_somebody_listens(job_events: JobEvents) -> None:
     asked: list[int] = []
 
-    def newest() -> int:
+    def newest(before_s: float = 0.0) -> int:
         asked.append(1)
-        return JobEvents._newest(job_events)
+        return JobEvents._newest(job_events, before_s)
 
     with patch.object(job_events, "_newest", newest):
         await asyncio.sleep(0.05)

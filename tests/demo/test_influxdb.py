@@ -88,11 +88,11 @@ def test_a_private_influxd_answers_until_the_context_ends(
     influxd_binary: str, tmp_path: Path
 ) -> None:
     with private_influxd(influxd_binary, directory=tmp_path, stop=Stop()) as influx:
-        assert httpx.get(f"{influx.url}/ping", trust_env=False).status_code == 204
+        assert httpx.get(f"{influx.url}/ping", trust_env=False, timeout=60).status_code == 204
         assert influx.database == DATABASE
         assert (tmp_path / "data").is_dir()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{influx.url}/ping", trust_env=False)
+        httpx.get(f"{influx.url}/ping", trust_env=False, timeout=60)
 
 
 def test_a_private_influxd_listens_on_loopback_only(influxd_binary: str, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_another_port_is_taken_when_the_usual_one_is(
             directory=tmp_path, port=None, specs=[], variables={}, influx_variables={}, stop=Stop()
         ) as service:
             assert not service.url.endswith(f":{usual}")
-            root = httpx.get(service.url, trust_env=False).json()
+            root = httpx.get(service.url, trust_env=False, timeout=60).json()
             assert root["job"] == f"{service.url}/job"
 
 
@@ -140,6 +140,7 @@ def test_the_user_can_log_in_and_nothing_of_a_dotenv_file_is_read(
             f"{service.url}/auth",
             json={"username": user.name, "password": user.password},
             trust_env=False,
+            timeout=60,
         )
         assert answer.json()["access_token"]
         with pytest.raises(DemoError, match="does not register"):

@@ -63,7 +63,10 @@ def _reported(service: Service, count: int) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for job_id in range(1, count + 1):
         verdicts = httpx.get(
-            f"{service.url}/job/{job_id}/report", params={"specs": "now"}, trust_env=False
+            f"{service.url}/job/{job_id}/report",
+            params={"specs": "now"},
+            trust_env=False,
+            timeout=60,
         ).json()
         for verdict in verdicts:
             if verdict["status"] == "failed":

@@ -147,13 +147,16 @@ class Stack:
             data={"q": influxql},
             auth=self.auth,
             trust_env=False,
+            timeout=60,
         )
         assert reply.is_success, reply.text
         return reply.json()["results"][0]
 
     def triggered(self) -> int:
         """Return how many alerts the task of PA1 has raised."""
-        task = httpx.get(f"{self.kapacitor}/tasks/validate_drp.PA1", trust_env=False).json()
+        task = httpx.get(
+            f"{self.kapacitor}/tasks/validate_drp.PA1", trust_env=False, timeout=60
+        ).json()
         assert (task["executing"], task["error"]) == (True, "")
         return sum(
             int(node.get("alerts_triggered", 0)) for node in task["stats"]["node-stats"].values()
@@ -212,9 +215,9 @@ def test_kapacitor_does_not_subscribe_to_what_the_service_tells_it(
 
 def test_every_task_of_the_repository_is_executing(stack: tuple[Stack, Service]) -> None:
     running, _ = stack
-    tasks = httpx.get(f"{running.kapacitor}/tasks", params={"limit": "-1"}, trust_env=False).json()[
-        "tasks"
-    ]
+    tasks = httpx.get(
+        f"{running.kapacitor}/tasks", params={"limit": "-1"}, trust_env=False, timeout=60
+    ).json()["tasks"]
     files = {path.stem for path in (ROOT / "kapacitor" / "tasks").glob("*.tick")}
     assert {task["id"] for task in tasks if task["executing"]} == files
 

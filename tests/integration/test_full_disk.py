@@ -192,4 +192,4 @@ def test_without_file_descriptors_nothing_is_half_written(tmp_path: Path) -> Non
         answered.append(post(calls, 99).json()["id"])
         assert client.get("/jobs?limit=1000").json()["ids"] == answered
         # A new connection is accepted again.
-        assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+        assert httpx.get(f"{service.url}/healthz", trust_env=False, timeout=60).status_code == 200

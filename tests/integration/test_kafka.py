@@ -27,7 +27,9 @@ def brokers() -> Iterator[MockKafka]:
 
 
 def ready(service: Service) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{service.url}/readyz", trust_env=False).json()["targets"]
+    found: dict[str, Any] = httpx.get(f"{service.url}/readyz", trust_env=False, timeout=60).json()[
+        "targets"
+    ]
     return found
 
 

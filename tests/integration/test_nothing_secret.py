@@ -96,7 +96,10 @@ def test_every_secret_setting_is_planted() -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), **READING, **SETTINGS) as service:
+    serving = Service(tmp_path_factory.mktemp("service"), **READING, **SETTINGS)
+    # With arguments of its own.
+    serving.is_forked = False
+    with serving as service:
         with Site(make_settings(service.folder)) as site:
             site.accounts.add("root", plant(), role="admin")
         yield service
@@ -177,7 +180,7 @@ def test_no_reply_repeats_what_a_body_has(service: Service) -> None:
 
 
 def test_what_is_published_has_nothing_of_the_settings(service: Service) -> None:
-    wait_for(lambda: "two" in httpx.get(f"{service.url}/readyz", trust_env=False).text)
+    wait_for(lambda: "two" in httpx.get(f"{service.url}/readyz", trust_env=False, timeout=60).text)
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         for path in ("/", "/readyz", "/healthz", "/prometheus", "/version", "/openapi.json"):
             for accept in ("application/json", "text/html"):

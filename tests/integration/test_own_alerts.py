@@ -119,7 +119,7 @@ def _play(story: Story, influx: Influx) -> None:
 
 
 def service_is_well(service: Service) -> bool:
-    reply: dict[str, str] = httpx.get(f"{service.url}/readyz", trust_env=False).json()
+    reply: dict[str, str] = httpx.get(f"{service.url}/readyz", trust_env=False, timeout=60).json()
     return reply["status"] == "ok"
 
 

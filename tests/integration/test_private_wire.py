@@ -80,7 +80,7 @@ def everything(port: int, sent: bytes) -> bytes:
 
 
 def test_so_a_token_gets_in(port: int) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
         token = log_in(client, "ada").token
     header = f"Authorization: JWT {token}".encode()
     assert PRIVATE in exchange(port, request(b"GET /job/1 HTTP/1.1", header)).body.decode()

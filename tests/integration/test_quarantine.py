@@ -32,6 +32,7 @@ def refused(site: Site) -> Refused:
         params={"db": site.database, "precision": "ns"},
         content=f'{bad} m="text" {time.time_ns()}',
         trust_env=False,
+        timeout=60,
     )
     assert reply.status_code == 204, reply.text
     document = job_document({f"{bad}.m": 1.0, f"{good}.m": 2.0}, instrument="HSC")

@@ -40,7 +40,7 @@ AIRMASSES = [_any_number(random.Random(-number - 1)) for number in range(_COUNT)
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service to which the numbers were dispatched, one job each, in the order of time."""
     with Service(tmp_path_factory.mktemp("service")) as service:
-        with httpx.Client(base_url=service.url, trust_env=False) as client:
+        with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
             log_in(client, "ada")
         with Squash(service.url, "ada", PASSWORD) as squash:
             for index, (number, airmass) in enumerate(zip(NUMBERS, AIRMASSES, strict=True)):
@@ -54,7 +54,7 @@ def test_json_gives_every_bit_back(url: str) -> None:
     found: list[dict[str, Any]] = []
     address = f"{url}/measurements?metric=p.m&fields=meta.airmass&limit=37"
     while address:
-        page = httpx.get(address, trust_env=False).json()
+        page = httpx.get(address, trust_env=False, timeout=60).json()
         found += page["measurements"]
         address = page["next"]
     assert _bits(item["value"] for item in found) == _bits(NUMBERS)
@@ -63,14 +63,16 @@ def test_json_gives_every_bit_back(url: str) -> None:
 
 
 def test_csv_gives_every_bit_back(url: str) -> None:
-    text = httpx.get(f"{url}/measurements?format=csv&fields=*", trust_env=False).text
+    text = httpx.get(f"{url}/measurements?format=csv&fields=*", trust_env=False, timeout=60).text
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert _bits(row["value"] for row in rows) == _bits(NUMBERS)
     assert _bits(row["meta.airmass"] for row in rows) == _bits(AIRMASSES)
 
 
 def test_parquet_gives_every_bit_back(url: str) -> None:
-    content = httpx.get(f"{url}/measurements?format=parquet&fields=*", trust_env=False).content
+    content = httpx.get(
+        f"{url}/measurements?format=parquet&fields=*", trust_env=False, timeout=60
+    ).content
     table = read_table(io.BytesIO(content))
     assert _bits(table["value"].to_pylist()) == _bits(NUMBERS)
     assert _bits(table["meta.airmass"].to_pylist()) == _bits(AIRMASSES)
@@ -86,7 +88,7 @@ def test_the_table_of_the_client_gives_every_bit_back(url: str) -> None:
 
 def test_the_jobs_themselves_give_the_same(url: str) -> None:
     for index in (0, 17, _COUNT - 1):
-        job = httpx.get(f"{url}/job/{index + 1}", trust_env=False).json()
+        job = httpx.get(f"{url}/job/{index + 1}", trust_env=False, timeout=60).json()
         assert _bits([job["measurements"][0]["value"]]) == _bits([NUMBERS[index]])
 
 

@@ -39,6 +39,6 @@ def test_two_taps_lead_from_a_message_to_having_an_alert(chromium: Browser, tmp_
             page.get_by_role("button", name="I have it").click()
             expect(page.get_by_text("ada has it")).to_be_visible()
             assert not axe_problems(page)
-        with httpx.Client(base_url=service.url, trust_env=False) as client:
+        with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
             found = client.get("/alerts", auth=("ada", PASSWORD)).json()["alerts"]
         assert {item["acknowledged"]["by"] for item in found} == {"ada"}

@@ -54,7 +54,7 @@ def test_a_person_logs_in_makes_a_key_and_logs_out(chromium: Browser, url: str) 
         page.get_by_role("checkbox", name="job:read").check()
         page.get_by_role("button", name="Make the key").click()
         key = page.locator("#new-key").inner_text()
-        reply = httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {key}"})
+        reply = httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=60)
         assert reply.json()["ids"][0] == 1
         page.get_by_role("button", name="Revoke the key nightly CI").click()
         expect(page.get_by_role("status")).to_have_text("The key is revoked.")

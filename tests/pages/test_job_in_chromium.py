@@ -41,7 +41,10 @@ def site(
     """A service with three runs of p.a; the last, job 3, breaks a limit, and has blobs."""
     assert chromium
     folder = tmp_path_factory.mktemp("job")
-    with Service(folder) as service, httpx.Client(base_url=service.url, trust_env=False) as client:
+    with (
+        Service(folder) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client,
+    ):
         calls = log_in(client, "ada")
         calls("POST", "/metrics", {"metrics": [metric("p.a")]})
         limits = [spec("p.a.design", value=5.0), spec("p.a.minimum", value=8.0, tags=["minimum"])]
@@ -239,7 +242,7 @@ def test_a_picture_of_an_allowed_host_is_shown_and_of_another_refused(
         pictures() as (allowed, asked),
         pictures() as (other, asked_of_other),
         Service(tmp_path, SQUASH_ARTIFACT_HOSTS=allowed) as service,
-        httpx.Client(base_url=service.url, trust_env=False) as client,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client,
     ):
         described = {"description": "Sky level by CCD", "type": "image/svg+xml"}
         meta = {

@@ -52,7 +52,10 @@ def site(
     """A service with p.a and its limits, and some days of values in two filters."""
     assert chromium
     folder = tmp_path_factory.mktemp("metric")
-    with Service(folder) as service, httpx.Client(base_url=service.url, trust_env=False) as client:
+    with (
+        Service(folder) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client,
+    ):
         calls = log_in(client, "ada")
         calls("POST", "/metrics", {"metrics": [metric("p.a")]})
         limits = [spec("p.a.design", value=5.0), spec("p.a.minimum", value=8.0, tags=["minimum"])]
@@ -199,7 +202,7 @@ def test_what_is_zoomed_in_on_is_in_the_url_and_in_the_files(
         page.wait_for_url("**zoom=**")
         zoomed = page.evaluate(ends)
         link = page.locator("a[data-export]").first.get_attribute("href") or ""
-        rows = httpx.get(link, trust_env=False).text.splitlines()[1:]
+        rows = httpx.get(link, trust_env=False, timeout=60).text.splitlines()[1:]
         shown = [x for x in column(page, "points", "x") if zoomed[0] <= x <= zoomed[1]]
         assert len(rows) == len(shown) > 0
         assert len(shown) < len(column(page, "points", "x"))

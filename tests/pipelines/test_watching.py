@@ -7,7 +7,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from squash_api.pipelines.spool import Spool
 from tests.support.counting_service import CountingService
-from tests.support.forked import start_squash
+from tests.support.forked import Forked
 from tests.support.http_server import HttpServer
 
 pytestmark = pytest.mark.sqlite
@@ -57,13 +56,14 @@ class World:
             "SQUASH_KEY": "sq_1_secret",
             "LOGNAME": "vera",
         }
-        self._processes: list[BaseProcess] = []
+        self._processes: list[Forked] = []
 
-    def watch(self, *options: str) -> BaseProcess:
-        process = start_squash(
+    def watch(self, *options: str) -> Forked:
+        process = Forked(
             ["watch", str(self.watched), *options],
             environment=self.environment,
             folder=self.folder,
+            output=self.folder / "output",
         )
         self._processes.append(process)
         return process
@@ -80,7 +80,7 @@ class World:
     def end(self) -> None:
         for process in self._processes:
             process.kill()
-            process.join()
+            process.wait()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_thousand_files_are_dispatched_once_though_the_watch_is_killed_20_time
         wanted = len(service.jobs) + dice.randrange(60)
         until(lambda count=wanted, most=50 * kill + 50: len(service.jobs) >= min(count, most))  # type: ignore[misc]
         process.kill()
-        process.join()
+        process.wait()
     world.watch()
     until(lambda: len(service.jobs) >= 1000)
     assert sorted(service.values("p.m")) == list(range(1000))
@@ -125,8 +125,7 @@ def test_what_was_sent_is_not_sent_again_after_a_restart(
     process = world.watch()
     until(lambda: ": job 1, " in world.output)
     process.terminate()
-    process.join()
-    assert process.exitcode == 0
+    assert process.wait() == 0
     world.watch()
     write(world.watched / "b.verify.json", job(2))
     until(lambda: len(service.jobs) == 2)
@@ -181,7 +180,7 @@ def test_with_new_only_what_is_there_is_left_out(world: World, service: Counting
     write(world.watched / "new.verify.json", job(2))
     until(lambda: len(service.jobs) == 1)
     process.kill()
-    process.join()
+    process.wait()
     write(world.watched / "between.verify.json", job(3))
     world.watch("--new-only")
     until(lambda: len(service.jobs) == 2)
@@ -195,7 +194,7 @@ def test_what_is_no_job_is_named_once(world: World) -> None:
     process = world.watch()
     until(lambda: "broken" in world.output and "empty" in world.output)
     process.kill()
-    process.join()
+    process.wait()
     world.watch()
     write(world.watched / "a.verify.json", job(1))
     until(lambda: ": job 1, " in world.output)
@@ -213,7 +212,7 @@ def test_jobs_wait_while_the_service_is_away_and_go_when_it_is_back(
     write(world.watched / "a.verify.json", job(1))
     until(lambda: len(world.spooled) == 1)
     process.kill()
-    process.join()
+    process.wait()
     (world.watched / "a.verify.json").unlink()
     is_away = False
     world.watch()
@@ -239,8 +238,7 @@ def test_a_second_watch_of_a_folder_says_so(world: World) -> None:
     world.watch()
     until(lambda: " to take" in world.output)
     second = world.watch()
-    second.join(_PATIENCE_S)
-    assert second.exitcode == 2
+    assert second.wait(_PATIENCE_S) == 2
     assert "another squash watch uses it" in world.output
 
 
@@ -294,8 +292,7 @@ def test_what_runs_could_not_send_is_sent_while_pipelines_are_launched(
     process = world.watch("--exec", "true")
     until(lambda: service.values("p.m") == [7.0] and not world.spooled)
     process.terminate()
-    process.join()
-    assert process.exitcode == 0
+    assert process.wait() == 0
 
 
 def test_a_pipeline_goes_on_when_the_watch_is_killed_and_is_not_launched_again(
@@ -305,7 +302,7 @@ def test_a_pipeline_goes_on_when_the_watch_is_killed_and_is_not_launched_again(
     process = world.watch("--exec", pipeline)
     until(lambda: len(begun(world)) == 1)
     process.kill()
-    process.join()
+    process.wait()
     world.watch("--exec", pipeline)
     until(lambda: "1.fits: is still running" in world.output)
     (world.folder / "go").touch()

@@ -239,5 +239,5 @@ def test_jobs_that_another_process_stores_are_heard_of(url: str) -> None:
         add_test_user(other)
         assert not record.news.wait(0)
         store_job(other)
-        assert record.news.wait(10)
+        assert record.news.wait(60)
         record.news.close()

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -54,11 +55,11 @@ def held(record: Record) -> Iterator[None]:
 
     def wait(_connection: Connection) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(record.write, wait)
-        assert begun.wait(10)
+        assert begun.wait(60)
         try:
             yield
         finally:
@@ -511,10 +512,15 @@ def locked(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.sqlite
 async def test_who_writes_is_told_soon_that_another_process_does(
-    record: Record, tmp_path: Path
+    record: Record, engine: Engine, tmp_path: Path
 ) -> None:
+    waits: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        waits.extend(["a lock"] * (statement == "BEGIN IMMEDIATE"))
+
     with locked(tmp_path), ThreadPoolExecutor(2) as pool:
-        begun = time.monotonic()
         first = pool.submit(record.write, put("a"))
         await asyncio.sleep(0.1)
         # These wait in one group for the writer, which waits for the lock.
@@ -522,7 +528,8 @@ async def test_who_writes_is_told_soon_that_another_process_does(
         last = pool.submit(record.write, put("d"))
         outcomes: list[object] = list(await asyncio.gather(*tasks, return_exceptions=True))
         outcomes += [first.exception(), last.exception()]
-        assert time.monotonic() - begun < 6
+        # Not four times one after the other.
+        assert len(waits) < 4
     assert [str(outcome) for outcome in outcomes] == [
         "The record is locked by another process; nothing was stored. Try again."
     ] * 4
@@ -535,12 +542,15 @@ def test_a_locked_record_is_known_not_to_be_writable_and_to_be_writable_again(
     with locked(tmp_path):
         with pytest.raises(RecordUnavailableError):
             record.write(put("a"))
-        for _ in range(20):
+        waits = []
+        for _ in range(10):
             begun = time.monotonic()
             with pytest.raises(RecordUnavailableError, match="locked by another process"):
                 record.require_writable()
-            assert time.monotonic() - begun < 0.5
-            time.sleep(0.2)
+            waits.append(time.monotonic() - begun)
+            time.sleep(0.1)
+        # Now and then a machine stands still; who waits for the lock takes two seconds each time.
+        assert median(waits) < 0.5
         with record.read() as connection:
             assert get_state(connection, "a") is None
     # Nobody else writes or asks: the writer finds out by itself.
@@ -555,7 +565,7 @@ def test_a_command_has_more_patience(engine: Engine, tmp_path: Path) -> None:
         with locked(tmp_path):
             waiting = pool.submit(record.write, put("a"))
             with pytest.raises(TimeoutError):
-                waiting.result(4)
+                waiting.result(3)
         assert waiting.result() == "a"
     record.close()
 

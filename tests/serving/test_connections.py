@@ -309,8 +309,10 @@ def test_where_few_files_may_be_open_jobs_are_accepted_all_the_same(tmp_path: Pa
     with FewFiles(tmp_path) as service, ExitStack() as stack:
         slow_connections(stack, service.port, SLOW, count=200)
         assert post_jobs(service, count=20) == {202}
-        assert httpx.get(f"{service.url}/", trust_env=False).status_code == 200
-        assert httpx.get(f"{service.url}/readyz", trust_env=False).json()["status"] == "ok"
+        assert httpx.get(f"{service.url}/", trust_env=False, timeout=60).status_code == 200
+        assert (
+            httpx.get(f"{service.url}/readyz", trust_env=False, timeout=60).json()["status"] == "ok"
+        )
         assert "few files may be open" in service.log()
 
 
@@ -327,7 +329,7 @@ def test_slow_connections_do_not_hold_up_a_stop_and_an_upload_is_not_cut(tmp_pat
             f"Authorization: JWT {calls.token}\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode()
         (upload,) = slow_connections(stack, service.port, [head + body[:10]], count=1)
-        httpx.get(f"{service.url}/healthz", trust_env=False)
+        httpx.get(f"{service.url}/healthz", trust_env=False, timeout=60)
         stopping = threading.Thread(target=service.stop)
         stopping.start()
         wait_for(lambda: "Shutting down" in service.log())

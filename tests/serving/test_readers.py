@@ -19,7 +19,8 @@ import structlog
 
 from squash_api.accounts.keys import make_key
 from squash_api.routes.replies import REQUEST_ID
-from squash_api.serving import readers
+from squash_api.serving import readers, reading
+from squash_api.serving.channels import pack, write
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import exchange
 from tests.support.service import READING, Service
@@ -313,9 +314,9 @@ async def test_what_a_reading_process_logs_has_the_id_of_the_request() -> None:
     scope = {"method": "GET", "path": "/", "headers": [], REQUEST_ID: "0123456789abcdef"}
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_unix_connection(sock=ours)
-    await readers._write(writer, readers._pack(readers._request_of(scope, trouble=None)))
+    await write(writer, pack(readers._request_of(scope, trouble=None)))
     record: Any = SimpleNamespace(trouble=None)
-    await asyncio.create_task(readers._serve_request(app, record, theirs))
+    await asyncio.create_task(reading._serve_request(app, record, theirs))
     assert bound == [("0123456789abcdef", "0123456789abcdef")]
     await reader.read()
     writer.close()

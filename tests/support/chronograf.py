@@ -60,7 +60,7 @@ def without_dashboards(chronograf: str, resources: Path) -> None:
     """Take all dashboards away, those of files too; `chronograf` is its address."""
     for place in resources.iterdir():
         place.unlink()
-    with httpx.Client(base_url=f"{chronograf}/chronograf/v1", trust_env=False) as http:
+    with httpx.Client(base_url=f"{chronograf}/chronograf/v1", trust_env=False, timeout=60) as http:
         for dashboard in http.get("/dashboards").json()["dashboards"]:
             http.delete(f"/dashboards/{dashboard['id']}")
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from squash_api.routes.later import put_all
+
 NAME = "hushed"
 """In the names of all that `JOB` keeps, and in every address of it."""
 
@@ -39,6 +41,7 @@ _PARTS = {
 
 def addresses_of(app: FastAPI) -> list[str]:
     """Return the addresses, where `JOB` is the job 1 of the application."""
+    put_all(app)
     found = set(_paths(app.routes))
     assert len(found) > 40
     for name, part in _PARTS.items():

@@ -37,7 +37,7 @@ def stored_values(influxd: Influxd, target: InfluxTarget) -> list[float]:
 
 def time_of_server(influxd: Influxd) -> int:
     """Now in ns, in whole seconds: a time that no retention policy forbids."""
-    date = httpx.get(f"{influxd.url}/ping", trust_env=False).headers["Date"]
+    date = httpx.get(f"{influxd.url}/ping", trust_env=False, timeout=60).headers["Date"]
     return int(parsedate_to_datetime(date).timestamp()) * 10**9
 
 

@@ -133,6 +133,8 @@ class Killing:
             self.proxy = stack.enter_context(FaultyProxy(self.influxd.url))
             told = stack.enter_context(HttpServer(self._tell))
             services, deliverers = self._counts
+            # A second start with each start: one world with it, as by default, is enough.
+            reading = READING if (services, deliverers) == (1, 0) else {}
             self.services = [
                 Service(
                     self.folder / f"service-{number}",
@@ -141,7 +143,7 @@ class Killing:
                     SQUASH_INFLUX_URL=self.proxy.url,
                     SQUASH_KAPACITOR_URL=told.url,
                     SQUASH_DELIVER="off" if deliverers else "inline",
-                    **(READING if services == 1 else {}),
+                    **reading,
                 )
                 for number in range(services)
             ]

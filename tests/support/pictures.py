@@ -71,7 +71,7 @@ def make_pictures(folder: Path) -> list[str]:
 
 def _send_history(url: str) -> None:
     """Send the jobs up to the first day of the regression, which is today."""
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         log_in(client, "demo")
     now = datetime.now(UTC)
     worse = make_history(days=_DAYS, now=now, seed=_SEED).regression.start

@@ -58,6 +58,12 @@ class Server(ABC):
         """Return its whole environment."""
         return {"HOME": str(self.folder)}
 
+    def launch(self) -> Child:
+        """Start its process."""
+        return Child(
+            self.name, command=self.command(), directory=self.folder, variables=self.variables()
+        )
+
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
@@ -76,9 +82,7 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(_ATTEMPTS):
             self._log_start += len(self.fresh_log())
-            self._child = Child(
-                self.name, command=self.command(), directory=self.folder, variables=self.variables()
-            )
+            self._child = self.launch()
             try:
                 self._child.wait_for(self._answers, stop=Stop(), timeout_s=_START_TIMEOUT_S)
                 break

@@ -50,7 +50,10 @@
         return;
       }
       const address = new URL(events);
-      if (last !== null) {
+      if (last === null) {
+        // What came since the page was asked for may be missing in it.
+        address.searchParams.set("since_s", (performance.now() / 1000).toFixed(1));
+      } else {
         address.searchParams.set("after", String(last));
       }
       source = new EventSource(address);

@@ -214,6 +214,6 @@ def test_a_request_reads_the_retention_policy_that_it_names(asked: Asked) -> Non
     found = {}
     for policy in ("autogen", "other"):
         params = {"db": DATABASE, "rp": policy, "q": 'SELECT count("PA1") FROM "validate_drp"'}
-        reply = httpx.get(f"{server.url}/query", params=params, trust_env=False).json()
+        reply = httpx.get(f"{server.url}/query", params=params, trust_env=False, timeout=60).json()
         found[policy] = bool(reply["results"][0].get("series"))
     assert found == {"autogen": True, "other": False}
