@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -267,7 +267,7 @@ def paged_csv(
     found: Sequence[_Entry],
     *,
     cursor: Callable[[_Entry], Any],
-    show: Callable[[_Entry], dict[str, Any]],
+    show: Callable[[_Entry], Mapping[str, Any]],
     columns: Sequence[str],
 ) -> Response:
     """Reply as `paged_reply`, with a file of CSV; the header Link has the next page.
