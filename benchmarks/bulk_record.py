@@ -89,6 +89,8 @@ def _seed(checkout: Checkout, folder: Path, bulk: Bulk) -> None:
     seed = bulk.seed
     influx = kapacitor_server()
     variables = service_variables(folder, influx=influx.url, deliver="inline")
+    # More than what is allowed by default.
+    variables["SQUASH_NEW_SERIES_PER_DAY"] = str(10**6)
     service = service_server(checkout, variables)
     small = replace(seed, jobs=1, measurements=0, days=0)
     with running(influx, service):
@@ -146,12 +148,14 @@ def _steps(record: sqlite3.Connection, bulk: Bulk) -> Iterator[dict[str, int]]:
             "versions": number * versions,
             "runs": number * runs,
             "span": number * span_ns,
-            # Received one after the other.
-            "later": number * jobs * 1000,
         }
 
 
 def _multiply_jobs(record: sqlite3.Connection, bulk: Bulk) -> None:
+    # All were received when they were made, but now.
+    age_ns = int(bulk.seed.days * 86_400 * 10**9) * (bulk.times - 1)
+    for table in ("job", "job_context"):
+        record.execute(f"UPDATE {table} SET received_ns = received_ns - ?", (age_ns,))
     for step in list(_steps(record, bulk)):
         for statement in _COPIES:
             record.execute(statement, step)
@@ -190,7 +194,7 @@ _COPIES = (
     """
     INSERT INTO job (id, user_id, received_ns, asked_ns, time_ns, revision, digest,
                      identifiers_digest, is_deliverable, size, body, wire, address)
-    SELECT id + :jobs, user_id, received_ns + :later, asked_ns + :span, time_ns + :span, revision,
+    SELECT id + :jobs, user_id, received_ns + :span, asked_ns + :span, time_ns + :span, revision,
            digest, randomblob(length(identifiers_digest)), is_deliverable, size,
            (SELECT body FROM job WHERE id = :seed), wire, address
     FROM job WHERE id <= :seed ORDER BY id
@@ -205,7 +209,7 @@ _COPIES = (
     """
     INSERT INTO job_context (job_id, version, time_ns, received_ns, tag_set_id, run_id, run_url,
                              version_tag, fields)
-    SELECT job_id + :jobs, version + :versions, time_ns + :span, received_ns + :later, tag_set_id,
+    SELECT job_id + :jobs, version + :versions, time_ns + :span, received_ns + :span, tag_set_id,
            CAST(CAST(run_id AS INTEGER) + :runs AS TEXT), run_url, version_tag, fields
     FROM job_context WHERE job_id <= :seed ORDER BY job_id
     """,

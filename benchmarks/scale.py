@@ -25,7 +25,7 @@ _SEED = Size(1000, 100, days=7.3)
 _MANY, _FEW = 1000, 100
 _ROUNDS = 3
 _BAR = 1.3
-_SERIES = Bulk(Size(1005, 100, days=7.3, detectors=67), 3)
+_SERIES = Bulk(Size(990, 100, days=7.3, detectors=66), 3)
 _HEARTBEAT = b"squash_heartbeat "
 _YEAR = "/report?since=365d"
 _EXPORT = "/measurements?format=csv&since=30d"

@@ -1,11 +1,10 @@
 """Fixtures that several parts of the tests share."""
 
-import gc
 import os
 import signal
 import ssl
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -65,17 +64,6 @@ def _shared_context(**given: Any) -> ssl.SSLContext:
 
 # To read the certificates of all authorities took a fifth of the time of all tests.
 vars(httpx._transports.default)["create_ssl_context"] = _shared_context
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Collect tests, among which no garbage is looked for: they are there until the end."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
