@@ -38,10 +38,14 @@ _RECIPE = 1
 
 @dataclass(frozen=True)
 class Bulk:
-    """How many times the jobs of a seed are there; the seed is the first of them."""
+    """How many times the jobs of a seed are there; the seed is the first of them.
+
+    If they are expected, each series is to have a value every day.
+    """
 
     seed: Size
     times: int
+    is_expected: bool = False
 
     @property
     def jobs(self) -> int:
@@ -66,7 +70,7 @@ def bulk_service(checkout: Checkout, folder: Path, bulk: Bulk, *, influx: Server
 def _kept(checkout: Checkout, bulk: Bulk) -> Path:
     seed = bulk.seed
     many = f"{bulk.times}x{seed.jobs}x{seed.measurements}"
-    shape = f"{many}-{seed.days:g}d-{seed.series}-{seed.detectors}"
+    shape = f"{many}-{seed.days:g}d-{seed.series}-{seed.detectors}{'e' * bulk.is_expected}"
     path = make_folder("records") / f"bulk-{checkout.version}-{_RECIPE}-{shape}.db"
     if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
         with TemporaryDirectory(dir=path.parent) as folder:
@@ -89,11 +93,14 @@ def _seed(checkout: Checkout, folder: Path, bulk: Bulk) -> None:
     seed = bulk.seed
     influx = kapacitor_server()
     variables = service_variables(folder, influx=influx.url, deliver="inline")
+    # More than what is allowed by default.
+    variables["SQUASH_NEW_SERIES_PER_DAY"] = str(10**6)
     service = service_server(checkout, variables)
     small = replace(seed, jobs=1, measurements=0, days=0)
     with running(influx, service):
         token = log_in(service)
-        define(service, token, seed.measurements)
+        expect = {"every": "24h", "grace": "6h"} if bulk.is_expected else None
+        define(service, token, seed.measurements, expect=expect)
         # They are the oldest: copies are younger.
         age_days = seed.days * (bulk.times - 1)
         bodies = [
@@ -146,12 +153,14 @@ def _steps(record: sqlite3.Connection, bulk: Bulk) -> Iterator[dict[str, int]]:
             "versions": number * versions,
             "runs": number * runs,
             "span": number * span_ns,
-            # Received one after the other.
-            "later": number * jobs * 1000,
         }
 
 
 def _multiply_jobs(record: sqlite3.Connection, bulk: Bulk) -> None:
+    # All were received when they were made, but now.
+    age_ns = int(bulk.seed.days * 86_400 * 10**9) * (bulk.times - 1)
+    for table in ("job", "job_context"):
+        record.execute(f"UPDATE {table} SET received_ns = received_ns - ?", (age_ns,))
     for step in list(_steps(record, bulk)):
         for statement in _COPIES:
             record.execute(statement, step)
@@ -190,7 +199,7 @@ _COPIES = (
     """
     INSERT INTO job (id, user_id, received_ns, asked_ns, time_ns, revision, digest,
                      identifiers_digest, is_deliverable, size, body, wire, address)
-    SELECT id + :jobs, user_id, received_ns + :later, asked_ns + :span, time_ns + :span, revision,
+    SELECT id + :jobs, user_id, received_ns + :span, asked_ns + :span, time_ns + :span, revision,
            digest, randomblob(length(identifiers_digest)), is_deliverable, size,
            (SELECT body FROM job WHERE id = :seed), wire, address
     FROM job WHERE id <= :seed ORDER BY id
@@ -205,7 +214,7 @@ _COPIES = (
     """
     INSERT INTO job_context (job_id, version, time_ns, received_ns, tag_set_id, run_id, run_url,
                              version_tag, fields)
-    SELECT job_id + :jobs, version + :versions, time_ns + :span, received_ns + :later, tag_set_id,
+    SELECT job_id + :jobs, version + :versions, time_ns + :span, received_ns + :span, tag_set_id,
            CAST(CAST(run_id AS INTEGER) + :runs AS TEXT), run_url, version_tag, fields
     FROM job_context WHERE job_id <= :seed ORDER BY job_id
     """,

@@ -231,7 +231,7 @@ class Settings(KafkaSettings):
         (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
     )
     readers: int = Field(
-        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+        1, ge=0, le=16, description="Processes that only read; 0: one does all, delivering too."
     )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
@@ -252,7 +252,7 @@ class Settings(KafkaSettings):
         "on", description="Log what becomes of each job, or only what is remarkable."
     )
     deliver: Literal["inline", "off"] = Field(
-        "inline", description="Deliver from this process, or leave it to `squash deliver`."
+        "inline", description="Deliver from this service, or leave it to `squash deliver`."
     )
     watch: Literal["on", "off"] = Field(
         "on",
@@ -320,6 +320,14 @@ class Settings(KafkaSettings):
         """Return the token for a server that files are generated for; empty if there is none."""
         found: SecretStr | None = getattr(self, f"{server}_token", None)
         return "" if found is None else found.get_secret_value()
+
+    @property
+    def file_variables(self) -> dict[str, str]:
+        """What stands for variables in generated files, with secrets, as far as it is set."""
+        url = {"SQUASH_URL": self.url} if "url" in self.model_fields_set else {}
+        if self.slack_url is None:
+            return url
+        return {**url, "SQUASH_SLACK_URL": self.slack_url.get_secret_value()}
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:

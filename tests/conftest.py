@@ -1,10 +1,10 @@
 """Fixtures that several parts of the tests share."""
 
-import gc
 import os
+import signal
 import ssl
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +46,10 @@ hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[at
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# A shell lets what it runs in the background ignore this; what tests start there would do so too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @lru_cache
 def _make_context(_places: tuple[str | None, ...], given: frozenset[Any]) -> ssl.SSLContext:
@@ -60,17 +64,6 @@ def _shared_context(**given: Any) -> ssl.SSLContext:
 
 # To read the certificates of all authorities took a fifth of the time of all tests.
 vars(httpx._transports.default)["create_ssl_context"] = _shared_context
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Collect tests, among which no garbage is looked for: they are there until the end."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,7 +6,7 @@ A value has arrived when its job was received, whatever date the job has.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby, product
 from math import prod
 
@@ -14,7 +14,7 @@ from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.latest import LatestValues
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
-from squash_api.judging.alerts import Expect, severity_of
+from squash_api.judging.alerts import Expect, Level, severity_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.wording import ranges_text
 from squash_api.record.definitions import expected_since
@@ -57,14 +57,19 @@ class ExpectedSeries:
     since_ns: int
     job_id: int | None = None
     run_id: str | None = None
-    level: str = "WARNING"
+    level: Level = "WARNING"
     missing: str = ""
 
     @property
     def since(self) -> str:
         """`since_ns` as text."""
-        found = datetime.fromtimestamp(self.since_ns // _NS, UTC)
-        return f"{found:%Y-%m-%d %H:%M} UTC"
+        return _minute_text(self.since_ns // _NS)
+
+
+# Many series have come with the same job.
+@lru_cache(maxsize=4096)
+def _minute_text(time_s: int) -> str:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def combination_of(tags: Mapping[str, str], per: Iterable[str] = STANDING_TAGS) -> Combination:
@@ -113,13 +118,14 @@ def expected_series(
     if expected.expect.each:
         return [_of_named(expected, arrivals, is_silenced, loaded_ns=loaded_ns, now_ns=now_ns)]
     allowed_s = expected.expect.every_s + expected.expect.grace_s
+    longest_s, until_s = remembered_s(expected.expect), seen_s(expected.expect)
     found: dict[Combination, ExpectedSeries] = {}
     is_any = False
     for tags, arrival in arrivals.items():
         age_s = _age_s(now_ns, arrival.received_ns)
-        if age_s > remembered_s(expected.expect):
+        if age_s > longest_s:
             continue
-        is_seen = age_s <= seen_s(expected.expect)
+        is_seen = age_s <= until_s
         is_any = is_any or is_seen
         found[tags] = ExpectedSeries(
             expected.specification,

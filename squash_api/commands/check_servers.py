@@ -145,8 +145,12 @@ def open_server(here: Installation, place: ServerPlace) -> Iterator[OpenServer |
     output, url = place.output, place.url
     began_s = time.time()
     try:
-        token = here.settings.token_of(output.name)
-        server = server_of(output)(url, token=token, timeout_s=TIMEOUT_S)
+        server = server_of(output)(
+            url,
+            token=here.settings.token_of(output.name),
+            variables=here.settings.file_variables,
+            timeout_s=TIMEOUT_S,
+        )
     except ServerError as problem:
         setting = output.setting
         if place.target is not None and place.target in here.settings.kapacitor_targets:
@@ -236,8 +240,10 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
     for item in wrong[:MOST_LISTED]:
         words = f": {item.remark}" if item.remark else ""
         what = f"the {item.kind} {item.name} is {item.server}{words}"
+        right = found.generated.get(item.key)
+        is_missed = right is not None and not right.is_idle
         # Without it nobody is told.
-        make = error if item.server in ("missing", "stopped") else warning
+        make = error if is_missed and item.server in ("missing", "stopped") else warning
         yield make(what, "see squash live diff, and squash live push", runbook="generated-files")
     if len(wrong) > MOST_LISTED:
         what = f"and {len(wrong) - MOST_LISTED} more differ"

@@ -1,6 +1,6 @@
 """`squash live`: running Kapacitors, Chronografs and Grafanas, compared with specifications."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from squash_api.generate.files import FilesError, task_of
 from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes, metric_alone
 from squash_api.generate.kapacitor.server import Task
 from squash_api.generate.outputs import SERVED
-from squash_api.generate.servers import Server, ServerError
+from squash_api.generate.servers import Server, ServerError, UnreachableError
 from squash_api.influx.client import InfluxClient, InfluxError
 from squash_api.influx.reading import subscriptions
 from squash_api.judging.wording import counted
@@ -55,9 +55,10 @@ def diff(
     """Compare servers with what the specifications ask for.
 
     The committed files and the servers are each compared with what is generated now; tasks,
-    handlers and dashboards that differ are listed. For a threshold that was changed on the server
-    the YAML that adopts it is shown. A server without a URL is not asked. A note says whether
-    Kapacitor subscribes to an InfluxDB, and whether Grafana lacks the data source.
+    handlers, dashboards and Grafana's alerting that differ are listed. For a threshold that was
+    changed on the server the YAML that adopts it is shown. A server without a URL is not asked. A
+    note says whether Kapacitor subscribes to an InfluxDB, and whether Grafana lacks the data
+    source.
 
     Exit code: 0 no differences, 1 something differs, 2 a server cannot be reached.
     """
@@ -92,21 +93,27 @@ def push(
     """Update servers to what the specifications ask for.
 
     Each task is started as a check; one that fails gets its old script back. Only tasks,
-    handlers and dashboards that differ are changed, and only generated ones.
+    handlers, dashboards and what of Grafana's alerting differs are changed, and only generated
+    ones. If a server goes away meanwhile, what is not done is named.
 
     Exit code: 0 success, 1 a server refuses something, 2 a server cannot be reached.
     """
-    steps = []
+    steps: list[Step] = []
     with _connected(urls) as servers:
         comparison = _compare(inputs, servers)
         stale = [item for item in comparison.differences if item.file not in ("same", "absent")]
         if stale:
             note = "committed files are not as generated: run squash generate, and commit"
             typer.echo(f"note: {len(stale)} {note}", err=True)
-        for step in push_all(comparison, servers, prune=prune):
-            steps.append(step)
-            if not as_json:
-                typer.echo(_step_text(step))
+        try:
+            for step in push_all(comparison, servers, prune=prune):
+                steps.append(step)
+                if not as_json:
+                    typer.echo(_step_text(step))
+        except UnreachableError as error:
+            if as_json:
+                print_json([asdict(step) for step in steps])
+            raise UnreachableError(f"{error}\n{_not_done(comparison, steps)}") from error
     if as_json:
         print_json([asdict(step) for step in steps])
     failed = sum(step.outcome == "failed" for step in steps)
@@ -156,7 +163,11 @@ def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
         try:
             yield {
                 item.name: opened.enter_context(
-                    server_of(item)(url, token=settings.token_of(item.name))
+                    server_of(item)(
+                        url,
+                        token=settings.token_of(item.name),
+                        variables=settings.file_variables,
+                    )
                 )
                 for item in SERVED
                 if (url := urls[item.name])
@@ -220,6 +231,17 @@ def _print_adoption(change: HandChange, adoption: dict[str, Any]) -> None:
     if adoption["base"] is not None:
         lines.append(f"  {adoption['base']}: the base that the value comes from now")
     typer.echo("\n".join(lines))
+
+
+def _not_done(comparison: Comparison, steps: Iterable[Step]) -> str:
+    """Return which differences on the servers are left, after some steps."""
+    done = {(step.kind, step.name) for step in steps}
+    left = [
+        f"{item.kind} {item.name}"
+        for item in comparison.differences
+        if item.server not in ("same", "absent") and item.key not in done
+    ]
+    return f"  {len(done)} done, {len(left)} not: {', '.join(left)}"
 
 
 def _step_text(step: Step) -> str:

@@ -78,16 +78,16 @@ def server_of(output: Output) -> type[Server]:
     return found
 
 
-def thing_in(path: str, text: str) -> Thing | None:
-    """Return the thing in a generated file; None if it cannot be read, or there is none."""
+def things_in(path: str, text: str) -> list[Thing]:
+    """Return the things in a generated file; none if it cannot be read, or is of no server."""
     kind = file_kind_of(path)
     if kind is None or not kind.holds:
-        return None
+        return []
     output = next(output for output in OUTPUTS if kind in output.files)
     try:
-        return server_of(output).read(kind.holds, PurePosixPath(path).stem, text)
+        return [*server_of(output).read(kind.holds, PurePosixPath(path).stem, text)]
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError):
-        return None
+        return []
 
 
 def compare(
@@ -112,11 +112,10 @@ def compare(
         If a committed file cannot be read.
     """
     committed = _Committed(files, output, kinds)
-    generated = {
-        _key(thing): thing
-        for path, text in sorted(files.items())
-        if _kind_in(path) in kinds and (thing := thing_in(path, text)) is not None
-    }
+    generated: dict[Key, Thing] = {}
+    for path, text in sorted(files.items()):
+        if _is_of(kinds, path):
+            generated |= _by_key(things_in(path, text))
     found: dict[Key, Thing] = {}
     for thing in sorted(live, key=lambda thing: thing.rank(generated.get(_key(thing)))):
         found.setdefault(_key(thing), thing)
@@ -151,7 +150,14 @@ def push(comparison: Comparison, servers: Mapping[str, Server], *, prune: bool) 
         for kind in output.kinds
     }
     order = list(by_kind)
-    for difference in sorted(comparison.differences, key=lambda item: order.index(item.kind)):
+
+    def turn(difference: Difference) -> tuple[bool, int]:
+        """Return when it is made: what is named by others is made first, and removed last."""
+        place = order.index(difference.kind)
+        is_removed = difference.server == "orphaned"
+        return is_removed, -place if is_removed else place
+
+    for difference in sorted(comparison.differences, key=turn):
         if difference.server in ("same", "absent"):
             continue
         if difference.server == "orphaned" and not prune:
@@ -176,10 +182,14 @@ def _key(thing: Thing) -> Key:
     return thing.kind, thing.title
 
 
-def _kind_in(path: str) -> str:
-    """Return the kind of thing in a generated file; empty if there is none."""
+def _by_key(things: Iterable[Thing]) -> dict[Key, Thing]:
+    return {_key(thing): thing for thing in things}
+
+
+def _is_of(kinds: Collection[str], path: str) -> bool:
+    """Return whether a generated file may have things of these kinds."""
     kind = file_kind_of(path)
-    return "" if kind is None else kind.holds
+    return kind is not None and not set(kind.holds).isdisjoint(kinds)
 
 
 class _Committed:
@@ -192,18 +202,29 @@ class _Committed:
         states: tuple[State, ...] = ("changed", "missing", "orphaned")
         for state in states:
             for path in getattr(drift, state):
-                kind = _kind_in(path)
-                if kind in kinds:
-                    self._add(path, kind, state, files.get(path), output)
+                if _is_of(kinds, path):
+                    self._add(path, state, files.get(path), output)
 
-    def _add(self, path: str, kind: str, state: State, right: str | None, output: Path) -> None:
-        text = "" if state == "missing" else (output / path).read_text("utf-8", errors="replace")
-        there = thing_in(path, text)
-        named = there if right is None else thing_in(path, right)
-        key = (kind, Path(path).stem) if named is None else _key(named)
-        self.states[key] = state
-        if there is not None and state != "missing":
-            self.things[key] = there
+    def _add(self, path: str, state: State, right: str | None, output: Path) -> None:
+        is_missing = state == "missing"
+        text = "" if is_missing else (output / path).read_text("utf-8", errors="replace")
+        there = {} if is_missing else _by_key(things_in(path, text))
+        asked = {} if right is None else _by_key(things_in(path, right))
+        self.things |= there
+        found: dict[Key, State] = {}
+        for key in asked.keys() | there.keys():
+            if key not in asked:
+                found[key] = "orphaned"
+            elif key not in there:
+                # One that cannot be read has something else, whatever that is.
+                found[key] = "missing" if there else state
+            elif not asked[key].equals(there[key]):
+                found[key] = "changed"
+        kind = file_kind_of(path)
+        if not asked and not there and kind is not None and len(kind.holds) == 1:
+            found[kind.holds[0], Path(path).stem] = state
+        # Something differs, if only in how it is written.
+        self.states |= found or dict.fromkeys(asked, state)
 
 
 def _server_state(right: Thing | None, there: Thing | None) -> State:

@@ -45,12 +45,15 @@ YAML = Language("#", read_yaml)
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """Files of one extension in one directory; `holds` is the kind of thing in each."""
+    """Files of one extension in one directory.
+
+    `holds` are the kinds of things in them, in the order in which a server gets them.
+    """
 
     folder: str
     extension: str
     language: Language
-    holds: str = ""
+    holds: tuple[str, ...] = ()
 
 
 class Render(Protocol):
@@ -106,4 +109,4 @@ class Output:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of things that it makes, in the order in which a server gets them."""
-        return tuple(item.holds for item in self.files if item.holds)
+        return tuple(kind for item in self.files for kind in item.holds)

@@ -14,8 +14,8 @@ OUTPUTS = (
         "kapacitor",
         files=(
             # The first alert of a task needs the handlers.
-            FileKind("kapacitor/handlers", ".yaml", YAML, "handler"),
-            FileKind("kapacitor/tasks", ".tick", TICKSCRIPT, "task"),
+            FileKind("kapacitor/handlers", ".yaml", YAML, ("handler",)),
+            FileKind("kapacitor/tasks", ".tick", TICKSCRIPT, ("task",)),
         ),
         render=kapacitor_files,
         server="squash_api.generate.kapacitor.server:Kapacitor",
@@ -23,7 +23,7 @@ OUTPUTS = (
     Output(
         "chronograf",
         files=(
-            FileKind("chronograf", ".dashboard", JSON, "dashboard"),
+            FileKind("chronograf", ".dashboard", JSON, ("dashboard",)),
             *(FileKind("chronograf", extension, JSON) for extension in (".src", ".kap", ".org")),
         ),
         render=chronograf_files,
@@ -35,8 +35,20 @@ OUTPUTS = (
         files=(
             FileKind(f"{PROVISIONING}/datasources", ".yaml", YAML),
             FileKind(f"{PROVISIONING}/dashboards", ".yaml", YAML),
-            FileKind(ALERTING, ".yaml", YAML),
-            FileKind(DASHBOARDS, ".json", JSON, "Grafana dashboard"),
+            FileKind(
+                ALERTING,
+                ".yaml",
+                YAML,
+                (
+                    "Grafana template",
+                    "Grafana contact point",
+                    "Grafana mute timing",
+                    # It names those before it, and rules need it.
+                    "Grafana notification policy",
+                    "Grafana rule group",
+                ),
+            ),
+            FileKind(DASHBOARDS, ".json", JSON, ("Grafana dashboard",)),
         ),
         render=grafana_files,
         server="squash_api.generate.grafana.server:Grafana",

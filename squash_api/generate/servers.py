@@ -2,7 +2,7 @@
 
 import html
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import httpx
@@ -50,6 +50,11 @@ class Thing(ABC):
     def trouble(self) -> str:
         """Why it does not work; empty if it does, or that is unknown."""
         return ""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is made to do nothing for now, so that nobody misses it."""
+        return False
 
     @abstractmethod
     def equals(self, other: Any) -> bool:
@@ -100,6 +105,8 @@ class Server(ABC):
         With user and password, if the server asks for them.
     token
         Sent instead of these, if it is not empty.
+    variables
+        What stands for `$NAME` in generated files, as far as it is known.
     transport
         Replaces the network in tests.
     timeout_s
@@ -123,9 +130,11 @@ class Server(ABC):
         url: str,
         *,
         token: str = "",
+        variables: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
+        self.variables = dict(variables or {})
         try:
             self.place = str(httpx.URL(url).copy_with(userinfo=b""))
             self._http = httpx.Client(
@@ -156,8 +165,8 @@ class Server(ABC):
 
     @staticmethod
     @abstractmethod
-    def read(kind: str, stem: str, text: str, /) -> Thing:
-        """Return the thing in a file; any exception means that there is none."""
+    def read(kinds: Sequence[str], stem: str, text: str, /) -> Sequence[Thing]:
+        """Return the things in a file, of these kinds; any exception means that there are none."""
 
     @abstractmethod
     def things(self) -> list[Thing]:
@@ -192,6 +201,7 @@ class Server(ABC):
         *,
         params: Mapping[str, Any] | None = None,
         document: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Return the response to a request, whatever its status.
 
@@ -201,7 +211,7 @@ class Server(ABC):
             If there is no response, or one that asks for credentials.
         """
         try:
-            reply = self._http.request(method, path, params=params, json=document)
+            reply = self._http.request(method, path, params=params, json=document, headers=headers)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             # Some transport errors have no text.
             words = str(error) or type(error).__name__
@@ -219,6 +229,7 @@ class Server(ABC):
         *,
         params: Mapping[str, Any] | None = None,
         document: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return the JSON object in the response to a request; empty if there is none.
 
@@ -229,13 +240,22 @@ class Server(ABC):
         UnreachableError
             If the response is not one of such a server.
         """
-        reply = self.send(method, path, params=params, document=document)
+        reply = self.send(method, path, params=params, document=document, headers=headers)
         if reply.is_success and not reply.content:
             return {}
         body = self._body(reply)
         if not isinstance(body, dict):
             raise self.is_no_such_server()
         return body
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """Return the JSON object at a path; None if there is none; fails as `call` does."""
+        try:
+            return self.call("GET", path)
+        except ServerError as error:
+            if error.status_code == 404:
+                return None
+            raise
 
     def listed(self, path: str, *, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the JSON objects that a path lists; fails as `call` does."""
@@ -256,7 +276,8 @@ class Server(ABC):
             body = None
         if reply.is_success:
             return body
-        words = body.get("error") or body.get("message") if isinstance(body, dict) else None
+        said = body if isinstance(body, dict) else {}
+        words = said.get("error") or said.get("message") or said.get("msg")
         if words is None and not reply.is_error:
             raise self.is_no_such_server()
         raise ServerError(

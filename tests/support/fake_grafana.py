@@ -9,13 +9,16 @@ from typing import Any
 
 import httpx
 
+from tests.support.fake_grafana_alerting import FakeAlerting
+
 TOKEN = "glsa_dummy"
 _UNKNOWN = {"message": "Not found"}
 
 
 class FakeGrafana:
-    """Keeps dashboards and folders; use it as `httpx.MockTransport(fake)` or in an `HttpServer`.
+    """Keeps dashboards, folders and `alerting`.
 
+    Use it as `httpx.MockTransport(fake)` or in an `HttpServer`.
     Dashboards whose uids are in `of_files` were provisioned.
     """
 
@@ -28,6 +31,11 @@ class FakeGrafana:
         self.of_files: set[str] = set()
         self.is_admin = True
         self.requests: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, Any]] = []
+        """What was written, body by path."""
+        self.refused: set[str] = set()
+        """The paths that answer that something is wrong with the server."""
+        self.alerting = FakeAlerting()
         self._last_id = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -40,20 +48,23 @@ class FakeGrafana:
             )
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return httpx.Response(401, json={"message": "Unauthorized"})
+        if request.method in ("POST", "PUT"):
+            self.sent.append((request.url.path, json.loads(request.read())))
+        if request.method != "GET" and request.url.path in self.refused:
+            return httpx.Response(500, json={"message": "Internal Server Error"})
         status, body_ = self._answer(request)
-        return httpx.Response(status, json=body_)
+        return httpx.Response(204) if status == 204 else httpx.Response(status, json=body_)
 
     def _answer(self, request: httpx.Request) -> tuple[int, Any]:
         parts = request.url.path.strip("/").split("/")[1:]
         match request.method, parts:
+            case method, ["v1", "provisioning", *rest]:
+                body = json.loads(request.read() or b"null")
+                return self.alerting.answer(method, rest, body, request.headers)
             case "GET", ["search"]:
-                tag = request.url.params["tag"]
-                assert request.url.params["type"] == "dash-db"
-                return 200, [
-                    {"uid": uid, "title": item["title"], "type": "dash-db"}
-                    for uid, item in self.dashboards.items()
-                    if tag in item.get("tags", [])
-                ]
+                return 200, self._search(request.url.params)
+            case _, ["folders", *rest]:
+                return self._folder(request, rest)
             case "GET", ["dashboards", "uid", uid] if uid in self.dashboards:
                 meta = {"provisioned": uid in self.of_files, "folderUid": self.folder_of.get(uid)}
                 return 200, {"dashboard": self.dashboards[uid], "meta": meta}
@@ -64,17 +75,32 @@ class FakeGrafana:
                 return 200, {"message": f"Dashboard {title} deleted", "title": title}
             case "POST", ["dashboards", "db"]:
                 return self._save(json.loads(request.read()))
-            case "GET", ["folders", uid] if uid in self.folders:
-                return 200, self.folders[uid]
-            case "POST", ["folders"]:
-                folder = json.loads(request.read())
-                self.folders[folder["uid"]] = folder
-                return 200, folder
             case "GET", ["datasources", *_] if not self.is_admin:
                 return 403, {"message": "You'll need additional permissions"}
             case "GET", ["datasources", "uid", uid] if uid in self.sources:
                 return 200, self.sources[uid]
         return 404, _UNKNOWN
+
+    def _search(self, params: httpx.QueryParams) -> list[dict[str, Any]]:
+        if params["type"] == "dash-folder":
+            return [item for item in self.folders.values() if params["query"] in item["title"]]
+        assert params["type"] == "dash-db"
+        return [
+            {"uid": uid, "title": item["title"], "type": "dash-db"}
+            for uid, item in self.dashboards.items()
+            if params["tag"] in item.get("tags", [])
+        ]
+
+    def _folder(self, request: httpx.Request, rest: list[str]) -> tuple[int, Any]:
+        match request.method, rest:
+            case "GET", [uid] if uid in self.folders:
+                return 200, self.folders[uid]
+            case "POST", []:
+                folder = json.loads(request.read())
+                self.folders[folder["uid"]] = folder
+                return 200, folder
+            case _:
+                return 404, _UNKNOWN
 
     def _save(self, body: dict[str, Any]) -> tuple[int, Any]:
         given = body["dashboard"]

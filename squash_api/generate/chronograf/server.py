@@ -1,7 +1,7 @@
 """A running Chronograf: reading and changing its dashboards."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -78,10 +78,10 @@ class Chronograf(Server):
     probe = _DASHBOARDS
 
     @staticmethod
-    def read(_kind: str, _stem: str, text: str, /) -> Thing:
+    def read(_kinds: Sequence[str], _stem: str, text: str, /) -> Sequence[Thing]:
         """Return the dashboard in a file."""
         document = json.loads(text.replace(*_QUOTED_BRACES))
-        return Dashboard(document["name"], str(document["id"]), document)
+        return [Dashboard(document["name"], str(document["id"]), document)]
 
     def things(self) -> list[Thing]:
         """Return all dashboards."""

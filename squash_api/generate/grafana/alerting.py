@@ -47,12 +47,16 @@ ALERTING = f"{PROVISIONING}/alerting"
 DELETED = f"{ALERTING}/deleted-rules.yaml"
 """The file with the uids of rules that are gone, or Grafana would keep them."""
 
+ALERTS_FOLDER = "SQuaSH alerts"
+"""The folder of the rules.
+
+Grafana finds it by its title, and may make it before that of the dashboards, without its uid: with
+the same title that one could then not be made.
+"""
+
 _ORGANISATION = 1
 # As this module writes it; data sources have it deeper.
 _UID = re.compile(r"^  (?:- )?uid: ([\w-]+)$", re.MULTILINE | re.ASCII)
-# Grafana finds it by its title, and may make it before that of the dashboards, without its uid:
-# with the same title that one could then not be made.
-_FOLDER = "SQuaSH alerts"
 _DEFAULT_RECEIVER = "grafana-default-email"
 _NEVER = "52w"
 _FIRST_YEAR = 1970
@@ -167,7 +171,7 @@ def _groups(
         {
             "orgId": _ORGANISATION,
             "name": name,
-            "folder": _FOLDER,
+            "folder": ALERTS_FOLDER,
             "interval": "1m",
             "rules": found,
         }

@@ -50,6 +50,11 @@ def literal_text(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def given_text(text: str) -> str:
+    """Return what was made into literal text."""
+    return text.replace("$$", "$")
+
+
 def yaml_text(document: dict[str, Any]) -> str:
     """Return YAML in the order of the document; with libyaml, where it is there, faster."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

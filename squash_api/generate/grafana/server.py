@@ -1,19 +1,21 @@
-"""A running Grafana: reading and changing its dashboards.
+"""A running Grafana: reading and changing its dashboards and its alerting.
 
 Source: Grafana's documentation of its HTTP API, "Dashboard", "Folder", "Folder/Dashboard Search"
 and "Health", version 11.6. Later versions answer at these paths too.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import httpx
 
+from squash_api.generate.grafana.alerting_server import Alerting
+from squash_api.generate.grafana.alerting_things import AlertingThing, things_of
 from squash_api.generate.grafana.connections import FOLDER_TITLE, FOLDER_UID, SOURCE_UID
-from squash_api.generate.output import MARK
+from squash_api.generate.output import MARK, read_yaml
 from squash_api.generate.servers import Note, Server, ServerError, Thing, UnreachableError, covers
 
 _MOST = 5000
@@ -51,22 +53,25 @@ class Grafana(Server):
     access = "set SQUASH_GRAFANA_TOKEN to the token of a service account with the role Editor"
 
     @staticmethod
-    def read(_kind: str, _stem: str, text: str, /) -> Thing:
-        """Return the dashboard in a file."""
+    def read(kinds: Sequence[str], _stem: str, text: str, /) -> Sequence[Thing]:
+        """Return the dashboard in a file, or what alerting has of it."""
+        if GrafanaDashboard.kind not in kinds:
+            return [*things_of(read_yaml(text))]
         document = json.loads(text)
-        return GrafanaDashboard(document["uid"], document)
+        return [GrafanaDashboard(document["uid"], document)]
 
     def things(self) -> list[Thing]:
-        """Return all dashboards with the tag of ours, including those that are not ours."""
+        """Return the dashboards with the tag of ours and the alerting, also what is not ours."""
         params = {"type": "dash-db", "tag": _TAG, "limit": str(_MOST)}
         uids = [str(item["uid"]) for item in self.listed("/api/search", params=params)]
         found = [self._dashboard(uid) for uid in uids]
-        return [item for item in found if item is not None]
+        dashboards = [item for item in found if item is not None]
+        return [*Alerting(self).things(), *dashboards]
 
     def notes(self) -> list[Note]:
         """Say whether the data source of the dashboards is missing, as far as we may know it."""
         try:
-            if self._get(f"/api/datasources/uid/{SOURCE_UID}") is not None:
+            if self.get(f"/api/datasources/uid/{SOURCE_UID}") is not None:
                 return []
         except UnreachableError:
             # Only an Admin may look at data sources.
@@ -74,18 +79,20 @@ class Grafana(Server):
         return [
             Note(
                 f"Grafana at {self.place} has no data source of the uid {SOURCE_UID}, so its "
-                "dashboards of SQuaSH are empty",
+                "dashboards of SQuaSH are empty, and its alert rules fail",
                 "mount grafana/provisioning, see docs/grafana.md",
                 "generated-files",
             )
         ]
 
     def put(self, thing: Thing, there: Thing | None) -> None:
-        """Create or replace a dashboard, in the folder of ours."""
+        """Create or replace something; a dashboard in the folder of ours."""
+        if isinstance(thing, AlertingThing):
+            Alerting(self).put(thing, there if isinstance(there, AlertingThing) else None)
         if not isinstance(thing, GrafanaDashboard):
             return
         _refuse_of_file(there, "update")
-        if self._get(f"/api/folders/{FOLDER_UID}") is None:
+        if self.get(f"/api/folders/{FOLDER_UID}") is None:
             folder = {"uid": FOLDER_UID, "title": FOLDER_TITLE}
             self.call("POST", "/api/folders", document=folder)
         document = {key: value for key, value in thing.document.items() if key not in _GIVEN}
@@ -95,27 +102,20 @@ class Grafana(Server):
         self.call("POST", "/api/dashboards/db", document=body)
 
     def remove(self, thing: Thing) -> None:
-        """Remove a dashboard; fails if the server reads it from a file."""
+        """Remove something; fails if the server reads it from a file."""
+        if isinstance(thing, AlertingThing):
+            Alerting(self).remove(thing)
         _refuse_of_file(thing, "remove")
         if isinstance(thing, GrafanaDashboard):
             self.call("DELETE", _path(thing.name))
 
     def _dashboard(self, uid: str) -> GrafanaDashboard | None:
-        found = self._get(_path(uid))
+        found = self.get(_path(uid))
         # It may have been removed meanwhile.
         if found is None:
             return None
         is_of_file = bool((found.get("meta") or {}).get("provisioned"))
         return GrafanaDashboard(uid, found.get("dashboard") or {}, is_of_file)
-
-    def _get(self, path: str) -> dict[str, Any] | None:
-        """Return the object at a path; None if there is none."""
-        try:
-            return self.call("GET", path)
-        except ServerError as error:
-            if error.status_code == 404:
-                return None
-            raise
 
     def _introduce(self) -> None:
         reply = self.send("GET", self.probe)

@@ -1,6 +1,6 @@
 """A running Kapacitor: reading and changing its tasks and handlers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -91,12 +91,12 @@ class Kapacitor(Server):
     probe = f"{_ROOT}/ping"
 
     @staticmethod
-    def read(kind: str, stem: str, text: str, /) -> Thing:
+    def read(kinds: Sequence[str], stem: str, text: str, /) -> Sequence[Thing]:
         """Return the task or the handler in a file."""
-        if kind == "task":
-            return Task(stem, text)
+        if Task.kind in kinds:
+            return [Task(stem, text)]
         document = yaml.safe_load(text)
-        return _handler(document["topic"], document)
+        return [_handler(document["topic"], document)]
 
     def things(self) -> list[Thing]:
         """Return all tasks, and the handlers of our topics."""
