@@ -469,7 +469,7 @@ def make_table(results: Sequence[Result]) -> str:
         ),
         ("record, MB", lambda item: f"{item.record_mb:.0f}"),
         (
-            "record, bytes a value",
+            "record, MB for a million values",
             lambda item: f"{item.record_mb * 1e6 / _values(item):.0f}",
         ),
         ("series in InfluxDB", lambda item: str(item.series)),
