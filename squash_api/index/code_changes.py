@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from squash_api.index.runs import RunRow, Runs
+from squash_api.schema import answers
 from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, link_text
 
 _MOST_REMEMBERED = 1000
@@ -60,7 +61,7 @@ class PackageChange:
         """Where to read the changes, or only the commit; None if there is no such page."""
         return changes_link(self.repository, self.before, self.after)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> answers.PackageChange:
         """Return the change as the API shows it."""
         return {
             "name": self.name,
