@@ -57,6 +57,7 @@ _LONG: dict[str, Callable[[Checkout], list[Figure]]] = {
     "S": scale.measure,
     "S1": scale.measure_length,
     "S2": scale.measure_series,
+    "S3": scale.measure_watch,
 }
 
 
