@@ -41,6 +41,15 @@ def test_without_any_variable_the_defaults_are_those_of_the_embedded_service() -
     assert settings.targets == ()
 
 
+def test_variables_of_generated_files_stand_for_what_is_set_and_not_for_a_default() -> None:
+    assert load_settings().file_variables == {}
+    known = load_settings(url="https://squash.example.org", slack_url="https://hooks.example.org/x")
+    assert known.file_variables == {
+        "SQUASH_URL": "https://squash.example.org",
+        "SQUASH_SLACK_URL": "https://hooks.example.org/x",
+    }
+
+
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 

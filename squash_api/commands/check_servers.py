@@ -240,8 +240,10 @@ def _server_things(it: OpenServer) -> Iterator[Finding]:
     for item in wrong[:MOST_LISTED]:
         words = f": {item.remark}" if item.remark else ""
         what = f"the {item.kind} {item.name} is {item.server}{words}"
+        right = found.generated.get(item.key)
+        is_missed = right is not None and not right.is_idle
         # Without it nobody is told.
-        make = error if item.server in ("missing", "stopped") else warning
+        make = error if is_missed and item.server in ("missing", "stopped") else warning
         yield make(what, "see squash live diff, and squash live push", runbook="generated-files")
     if len(wrong) > MOST_LISTED:
         what = f"and {len(wrong) - MOST_LISTED} more differ"

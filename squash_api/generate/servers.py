@@ -51,6 +51,11 @@ class Thing(ABC):
         """Why it does not work; empty if it does, or that is unknown."""
         return ""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is made to do nothing for now, so that nobody misses it."""
+        return False
+
     @abstractmethod
     def equals(self, other: Any) -> bool:
         """Return whether another thing does the same."""

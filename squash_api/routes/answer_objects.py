@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from squash_api.accounts.accounts import ROLES
+from squash_api.accounts.credentials import ROLES
 from squash_api.accounts.key_ring import Key
 from squash_api.delivery.subscriptions import Webhook
 from squash_api.routes.root import ENDPOINTS

@@ -331,6 +331,9 @@ def test_a_grafana_is_compared_with_the_specifications(desk: Desk) -> None:
         ("error", "generated-files"),
     }
     assert "the Grafana dashboard squash-overview is missing" in found.words("Grafana")
+    # Rules that are paused are missed by nobody: these are the dashboards.
+    assert found.of("Grafana").count(("error", "generated-files")) == 3
+    assert "the Grafana rule group squash is missing" in found.words("Grafana")
     assert "no data source of the uid squash-influxdb" in found.words("Grafana")
     assert GRAFANA_TOKEN not in found.words("Grafana")
 

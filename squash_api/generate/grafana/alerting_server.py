@@ -40,7 +40,7 @@ class Alerting:
     """The alerting of a Grafana, which asks for it and changes it.
 
     Rules name the service by the variable `SQUASH_URL` of the server, contact points Slack by
-    `SQUASH_SLACK_URL`. A rule without a known `SQUASH_URL` may have any.
+    `SQUASH_SLACK_URL`. If the first is not known, any that a rule has is right.
     """
 
     def __init__(self, server: Server) -> None:
@@ -128,6 +128,8 @@ class Alerting:
         return with_url(rule, URL) if is_our_rule(rule) and is_right else dict(rule)
 
     def _put_group(self, group: RuleGroup) -> None:
+        if not self._url and not all(rule["isPaused"] for rule in group.rules):
+            raise ServerError("set SQUASH_URL here: messages of these rules link to it")
         folder = self._folder()
         if folder is None:
             made = {"uid": FOLDER_UID, "title": ALERTS_FOLDER}
@@ -135,7 +137,7 @@ class Alerting:
         there = self._group(folder, group.name)
         if there is not None:
             _refuse_others(there)
-            _refuse_shared(there)
+            _refuse_shared(there, group)
         document = {
             **group.document,
             "folderUid": folder,
@@ -224,9 +226,15 @@ def _refuse_others(there: AlertingThing | None) -> None:
     )
 
 
-def _refuse_shared(group: RuleGroup) -> None:
+def _refuse_shared(there: RuleGroup, ours: RuleGroup) -> None:
     """Refuse to replace a group with rules of others, which would delete them."""
-    others = [str(rule.get("title")) for rule in group.rules if not is_our_rule(rule)]
+    # Somebody may have taken the labels from one of ours.
+    uids = {rule["uid"] for rule in ours.rules}
+    others = [
+        str(rule.get("title"))
+        for rule in there.rules
+        if not is_our_rule(rule) and rule.get("uid") not in uids
+    ]
     if others:
         raise ServerError(
             f"it has rules of others ({', '.join(others)}): move them to another group"

@@ -166,6 +166,11 @@ class RuleGroup(AlertingThing):
         return any(map(is_our_rule, self.rules))
 
     @property
+    def is_idle(self) -> bool:
+        """Whether all rules are paused."""
+        return all(rule.get("isPaused") for rule in self.rules)
+
+    @property
     def essence(self) -> Any:
         """How often it is looked at, and our rules."""
         ours = {

@@ -4,6 +4,7 @@ The schema is that of Grafana 11: its published types, and its documentation of 
 and data links.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from re import escape
@@ -33,6 +34,8 @@ from squash_api.schema import watch as watch_names
 _SCALE = 2
 """Grafana's grid has 24 columns, and lower rows."""
 
+# Invisible, and no part of a name.
+_JOINER = "\u2060"
 _CLEAR = "transparent"
 _OF_CELL = "${__value.raw}"
 # The columns of tables that lead somewhere, by the name in the response.
@@ -62,9 +65,18 @@ def name_of(panel: Panel) -> str:
     return f"{type(panel).__name__.lower()} {panel.title}"
 
 
+def shown_text(text: str) -> str:
+    """Return text that a panel shows as it is, also where it looks like a variable.
+
+    Grafana puts variables into titles, descriptions and notes, written `$name`, `${name}` or
+    `[[name]]`, and has no way to escape one.
+    """
+    return re.sub(r"\$(?=[\w{])|\[(?=\[)", rf"\g<0>{_JOINER}", text)
+
+
 def _body(panel: Panel, retention_policy: str) -> dict[str, Any]:
     if isinstance(panel, Note):
-        return {"type": "text", "options": {"mode": "markdown", "content": panel.text}}
+        return {"type": "text", "options": {"mode": "markdown", "content": shown_text(panel.text)}}
     if isinstance(panel, Tile):
         return _tile(panel, retention_policy)
     if isinstance(panel, Table):
@@ -87,7 +99,7 @@ def _tile(tile: Tile, retention_policy: str) -> dict[str, Any]:
         defaults["unit"] = f"suffix:{tile.suffix.strip()}"
     return {
         "type": "stat",
-        "title": tile.title,
+        "title": shown_text(tile.title),
         "datasource": SOURCE,
         "targets": [influxql(tile.query, retention_policy=retention_policy, form="table")],
         "fieldConfig": {"defaults": defaults, "overrides": []},
@@ -114,7 +126,7 @@ def _table(table: Table, retention_policy: str) -> dict[str, Any]:
     }
     return {
         "type": "table",
-        "title": table.title,
+        "title": shown_text(table.title),
         "datasource": SOURCE,
         "targets": [influxql(table.query, retention_policy=retention_policy, form="table")],
         "transformations": [
@@ -244,8 +256,8 @@ def _time_series(
     }
     return {
         "type": "timeseries",
-        "title": title,
-        "description": about,
+        "title": shown_text(title),
+        "description": shown_text(about),
         "datasource": SOURCE,
         "targets": list(targets),
         "links": _links(*links),

@@ -232,6 +232,7 @@ def test_the_tree_stays_as_open_to_change_as_it_was(site: Site, provenance: str)
         ("validate.AM1", {"isPaused": True}),
         ("validate.AM1", {"for": "5m"}),
         ("validate.AM1", {"labels": {"squash_about": "x", "squash_route": "x", "team": "b"}}),
+        ("validate.AM1", {"labels": {}}),
         ("validate.AM1", {"notification_settings": {"receiver": "pager"}}),
         ("validate.AM1", {"condition": "B"}),
         ("validate.AM1", {"noDataState": "NoData"}),
@@ -353,15 +354,20 @@ def test_who_does_not_know_the_address_of_the_service_takes_any(pushed: Site) ->
     assert set(pushed.states(other).values()) == {"changed"}
 
 
-def test_without_the_address_of_slack_contact_points_fail_and_the_rest_says_why(
-    site: Site,
-) -> None:
+def test_without_the_addresses_of_service_and_slack_each_says_what_to_set(site: Site) -> None:
     steps = site.push({})
     failed = {step.kind: step.words for step in steps if step.outcome == "failed"}
     assert "set SQUASH_SLACK_URL" in failed[POINTS]
+    assert "set SQUASH_URL" in failed[GROUPS]
     assert "does not exist" in failed[POLICY]
-    assert {step.outcome for step in steps if step.kind in (TEMPLATES, GROUPS)} == {"created"}
+    assert {step.outcome for step in steps if step.kind == TEMPLATES} == {"created"}
+
+
+def test_rules_that_tell_nobody_need_no_address(site: Site) -> None:
+    site.specs(SPECS, "kapacitor")
+    assert {step.outcome for step in site.push({})} == {"created"}
     assert "squash_root" not in json.dumps([*site.there.rules.values()])
+    assert site.states({}) == {}
 
 
 def test_a_group_that_is_half_removed_says_which_rule_is_left(pushed: Site) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from squash_api.generate.grafana.connections import SOURCE
 from squash_api.generate.grafana.files import dashboard_uid
-from squash_api.generate.grafana.panels import panel_of
+from squash_api.generate.grafana.panels import panel_of, shown_text
 from squash_api.generate.panels import FINE, LEVEL_COLORS, Cell, Tile, limit_steps
 from squash_api.judging.alerts import LEVELS, Alert, level_of
 from squash_api.judging.limits import Limit, LimitJudge
@@ -53,6 +53,25 @@ def lost(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module", autouse=True)
 def _plugins() -> None:
     register_default_plugins()
+
+
+# As Grafana's documentation "Variable syntax" has them.
+VARIABLE = re.compile(r"\$\w+|\$\{\w+|\[\[\w+")
+
+
+@given(st.text(alphabet="$[]{}a_:1 "))
+def test_no_text_of_a_panel_has_a_variable_and_all_look_as_they_were(text: str) -> None:
+    shown = shown_text(text)
+    assert VARIABLE.search(shown) is None
+    assert shown.replace("\u2060", "") == text
+
+
+def test_a_description_is_shown_as_somebody_has_written_it(tmp_path: Path) -> None:
+    metrics = METRICS.replace("Repeatability of positions.", "Of $dataset and ${squash:raw}.")
+    document = grafana_dashboards(tmp_path, metrics=metrics)[dashboard_uid("validate")]
+    texts = [panel.get("description", "") for panel in document["panels"]]
+    assert any("Of $\u2060dataset and $\u2060{squash:raw}." in text for text in texts)
+    assert not any(VARIABLE.search(text) for text in texts)
 
 
 def again(document: dict[str, Any]) -> Any:
