@@ -10,7 +10,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -129,8 +129,10 @@ def _count_values(service: Server, metric: str) -> int:
     return len(reply.content.splitlines()) - 1
 
 
-def define(service: Server, token: str, measurements: int) -> None:
-    """Declare the metrics, and a specification of each."""
+def define(
+    service: Server, token: str, measurements: int, *, expect: Mapping[str, str] | None = None
+) -> None:
+    """Declare the metrics, and a specification of each, by which values may be expected."""
     metrics = [
         {"name": metric_name(index), "unit": metric_unit(index), "description": "Made up."}
         for index in range(measurements)
@@ -140,6 +142,7 @@ def define(service: Server, token: str, measurements: int) -> None:
             "name": f"{metric_name(index)}.design",
             "threshold": {"value": 14.9, "unit": metric_unit(index), "operator": "<="},
             "tags": ["design"],
+            **({"expect": expect} if expect else {}),
         }
         for index in range(measurements)
     ]

@@ -38,10 +38,14 @@ _RECIPE = 1
 
 @dataclass(frozen=True)
 class Bulk:
-    """How many times the jobs of a seed are there; the seed is the first of them."""
+    """How many times the jobs of a seed are there; the seed is the first of them.
+
+    If they are expected, each series is to have a value every day.
+    """
 
     seed: Size
     times: int
+    is_expected: bool = False
 
     @property
     def jobs(self) -> int:
@@ -66,7 +70,7 @@ def bulk_service(checkout: Checkout, folder: Path, bulk: Bulk, *, influx: Server
 def _kept(checkout: Checkout, bulk: Bulk) -> Path:
     seed = bulk.seed
     many = f"{bulk.times}x{seed.jobs}x{seed.measurements}"
-    shape = f"{many}-{seed.days:g}d-{seed.series}-{seed.detectors}"
+    shape = f"{many}-{seed.days:g}d-{seed.series}-{seed.detectors}{'e' * bulk.is_expected}"
     path = make_folder("records") / f"bulk-{checkout.version}-{_RECIPE}-{shape}.db"
     if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
         with TemporaryDirectory(dir=path.parent) as folder:
@@ -95,7 +99,8 @@ def _seed(checkout: Checkout, folder: Path, bulk: Bulk) -> None:
     small = replace(seed, jobs=1, measurements=0, days=0)
     with running(influx, service):
         token = log_in(service)
-        define(service, token, seed.measurements)
+        expect = {"every": "24h", "grace": "6h"} if bulk.is_expected else None
+        define(service, token, seed.measurements, expect=expect)
         # They are the oldest: copies are younger.
         age_days = seed.days * (bulk.times - 1)
         bodies = [

@@ -1,12 +1,20 @@
-"""R4: accepting with InfluxDB down / up, draining / accepting, and what a SIGKILL loses."""
+"""R4: accepting with InfluxDB down / up, draining / accepting, and what a SIGKILL loses.
 
+While InfluxDB is down nothing is delivered, so accepting is faster: by how much is what delivery
+beside it costs. The floor of draining is a loop that only does what cannot be left out.
+"""
+
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
+
 from benchmarks.bodies import MEASUREMENTS, make_body
-from benchmarks.checkout import Checkout
+from benchmarks.checkout import ROOT, Checkout
 from benchmarks.load import Outcome, make_requests, run_load
 from benchmarks.report import Figure, progress
 from benchmarks.servers import (
@@ -36,19 +44,21 @@ def measure(checkout: Checkout) -> list[Figure]:
         service = service_server(checkout, variables)
         with running(influx, kapacitor, service):
             token = prepare(service)
-            bench = _Outage(influx, service, token)
+            bench = _Outage(influx, service, token, Path(folder, "squash.db"))
             bench.accept()
             bench.wait()
             rounds = [bench.round(number + 1) for number in range(_ROUNDS)]
             lost = bench.kill()
-    accepting = [down / up for down, up, _ in rounds]
-    draining = [drained / up for _, up, drained in rounds]
+    accepting = [down / up for down, up, _, _ in rounds]
+    draining = [drained / up for _, up, drained, _ in rounds]
+    floors = [drained / bare for _, _, drained, bare in rounds]
     return [
         Figure(
             "R4 accept",
             "accept rate with InfluxDB down / up",
             accepting,
             bar=1.5,
+            is_ceiling=True,
         ),
         Figure(
             "R4 drain",
@@ -56,12 +66,19 @@ def measure(checkout: Checkout) -> list[Figure]:
             draining,
             bar=4,
         ),
+        Figure(
+            "R4 floor",
+            "drain rate / that of a loop which only reads, decodes, formats and writes",
+            floors,
+            bar=None,
+        ),
         Figure("R4 lost", "accepted jobs lost after SIGKILL", [lost], bar=0, is_ceiling=True),
     ]
 
 
 class _Outage:
-    def __init__(self, influx: Server, service: Server, token: str) -> None:
+    def __init__(self, influx: Server, service: Server, token: str, record: Path) -> None:
+        self._record = record
         self._influx = influx
         self._service = service
         self._token = token
@@ -89,8 +106,16 @@ class _Outage:
         assert count_values(self._influx) == self._accepted * MEASUREMENTS
         return arrived
 
-    def round(self, number: int) -> tuple[float, float, float]:
-        """Return the rates: accepting with InfluxDB down, accepting with it up, draining."""
+    def _bare(self, number: int) -> float:
+        """Return the rate at which a bare loop writes the last accepted jobs."""
+        query = f"CREATE DATABASE bare{number}"
+        httpx.post(f"{self._influx.url}/query", data={"q": query}, trust_env=False)
+        place = [str(self._record), str(self._influx.port), f"bare{number}", str(_JOBS)]
+        command = [sys.executable, "-m", "benchmarks.bare_delivery", *place]
+        return float(subprocess.check_output(command, cwd=ROOT))
+
+    def round(self, number: int) -> tuple[float, float, float, float]:
+        """Return the rates: accepting with InfluxDB down and up, draining, and a bare loop's."""
         up = self.accept()
         self.wait()
         self._influx.stop()
@@ -105,8 +130,12 @@ class _Outage:
         started = time.perf_counter()
         seconds = self.wait() - started
         drained = (_JOBS - first) / max(seconds, 1e-3)
-        progress(f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f}")
-        return down.rate, up.rate, drained
+        bare = self._bare(number)
+        progress(
+            f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f}, "
+            f"bare {bare:.0f}"
+        )
+        return down.rate, up.rate, drained, bare
 
     def kill(self) -> int:
         """Kill the service while jobs arrive; return how many accepted jobs are never delivered."""

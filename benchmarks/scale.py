@@ -2,14 +2,14 @@
 
 Both records have as many jobs a day and the same metrics in the same series; the larger one goes
 back ten times as far. So each answer shows as much, and what grows is what the length of the record
-costs. `python -m benchmarks.scale --times 300 --of 30` compares smaller ones, and writes nothing.
+costs. Of everything the processor time is measured, of the service and the processes that read.
+`python -m benchmarks.scale --times 300 --of 30` compares smaller ones, and writes nothing.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -25,79 +25,88 @@ _SEED = Size(1000, 100, days=7.3)
 _MANY, _FEW = 1000, 100
 _ROUNDS = 3
 _BAR = 1.3
-_SERIES = Bulk(Size(990, 100, days=7.3, detectors=66), 3)
+_SERIES = Bulk(Size(990, 100, days=7.3, detectors=66), 3, is_expected=True)
 _HEARTBEAT = b"squash_heartbeat "
 _YEAR = "/report?since=365d"
 _EXPORT = "/measurements?format=csv&since=30d"
 _ASKED = (
     ("first page", "the first page after a start", "/", HTML, 1),
-    ("/", "the front page", "/", HTML, 7),
-    ("/metric", "a metric's page, two years", f"/metric/{metric_name(7)}?range=2y", HTML, 7),
+    ("/", "the front page", "/", HTML, 30),
+    ("/metric", "a metric's page, two years", f"/metric/{metric_name(7)}?range=2y", HTML, 30),
     ("export", "an export of 30 days as CSV", _EXPORT, "text/csv", 1),
     ("report", "`/report` of a year", _YEAR, JSON, 1),
 )
 
 
-@dataclass
-class _Measured:
-    """What has been measured of a record: seconds, or MB, by what it is, of each round."""
-
-    rounds: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        self.rounds.setdefault(name, []).append(value)
-
-
 def measure(checkout: Checkout) -> list[Figure]:
-    return [*measure_length(checkout), *measure_series(checkout)]
-
-
-def measure_length(checkout: Checkout, many: int = _MANY, few: int = _FEW) -> list[Figure]:
-    """Compare records that have the jobs of the seed so many times."""
-    bulks = Bulk(_SEED, many), Bulk(_SEED, few)
-    found = _Measured(), _Measured()
-    for number in range(_ROUNDS):
-        for bulk, measured in zip(bulks, found, strict=True):
-            _round(checkout, bulk, measured)
-        progress(f"S1 round {number + 1}: {_last(found[0])} / {_last(found[1])}")
-    names = [(name, meaning) for name, meaning, *_ in _ASKED]
-    names = [
-        ("start", "start to the first reply"),
-        *names,
-        ("watch", "processor time of the watch in a minute"),
-        ("memory", "memory of the service at most, MB"),
-    ]
-    sizes = [f"{bulk.total // 10**6} million" for bulk in bulks]
     return [
-        Figure(
-            f"S1 {name}",
-            f"{meaning}: with {sizes[0]} values in the record / with {sizes[1]} "
-            f"({median(found[0].rounds[name]):.3g} / {median(found[1].rounds[name]):.3g})",
-            [
-                with_many / max(with_few, 1e-3)
-                for with_many, with_few in zip(
-                    found[0].rounds[name], found[1].rounds[name], strict=True
-                )
-            ],
-            bar=_BAR,
-            is_ceiling=True,
-        )
-        for name, meaning in names
+        *measure_length(checkout),
+        *measure_watch(checkout),
+        *measure_series(checkout),
     ]
 
 
-def _last(measured: _Measured) -> str:
-    return ", ".join(f"{name} {values[-1]:.3g}" for name, values in measured.rounds.items())
+def measure_length(
+    checkout: Checkout, many: int = _MANY, few: int = _FEW, *, rounds: int = _ROUNDS
+) -> list[Figure]:
+    """Compare records that have the jobs of the seed so many times."""
+    found: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    for number in range(rounds):
+        for times, measured in zip((many, few), found, strict=True):
+            with _watched(checkout, Bulk(_SEED, times)) as (service, _, _):
+                taken = {"start": service.processor_s(has_children=True), **_asked(service)}
+                taken["memory"] = service.peak_memory_mb()
+            for name, value in taken.items():
+                measured.setdefault(name, []).append(value)
+        progress(f"S1 round {number + 1}: {_last(found[0])} / {_last(found[1])}")
+    meanings = {
+        "start": "start to the first reply, s of a processor",
+        **{name: f"{meaning}, s of a processor" for name, meaning, *_ in _ASKED},
+        "memory": "memory of the service at most, MB",
+    }
+    return [
+        _compared(f"S1 {name}", meaning, (many, few), [item[name] for item in found])
+        for name, meaning in meanings.items()
+    ]
 
 
-def _round(checkout: Checkout, bulk: Bulk, measured: _Measured) -> None:
-    with _watched(checkout, bulk) as (service, _, minute):
-        measured.add("start", service.answered_s)
-        for name, _, address, accept, count in _ASKED:
-            with asking(service, accept) as ask:
-                measured.add(name, median(ask(address) for _ in range(count)))
-        measured.add("watch", minute())
-        measured.add("memory", service.peak_memory_mb())
+def measure_watch(checkout: Checkout, many: int = _MANY, few: int = _FEW) -> list[Figure]:
+    """Compare the processor time of the watch in a minute in which nothing comes."""
+    taken = []
+    for times in (many, few):
+        with _watched(checkout, Bulk(_SEED, times)) as (_, _, minute):
+            taken.append([minute() for _ in range(_ROUNDS)])
+    meaning = "processor time of the watch in a minute, s"
+    return [_compared("S3", meaning, (many, few), taken)]
+
+
+def _asked(service: Server) -> dict[str, float]:
+    found = {}
+    for name, _, address, accept, count in _ASKED:
+        with asking(service, accept) as ask:
+            before = service.processor_s(has_children=True)
+            for _ in range(count):
+                ask(address)
+            found[name] = (service.processor_s(has_children=True) - before) / count
+    return found
+
+
+def _compared(
+    name: str, meaning: str, sizes: tuple[int, int], rounds: Sequence[Sequence[float]]
+) -> Figure:
+    large, small = (f"{Bulk(_SEED, times).total // 10**6} million" for times in sizes)
+    medians = " / ".join(f"{median(values):.3g}" for values in rounds)
+    return Figure(
+        name,
+        f"{meaning}: with {large} values in the record / with {small} ({medians})",
+        [with_many / max(with_few, 1e-2) for with_many, with_few in zip(*rounds, strict=True)],
+        bar=_BAR,
+        is_ceiling=True,
+    )
+
+
+def _last(measured: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(f"{name} {values[-1]:.3g}" for name, values in measured.items())
 
 
 def measure_series(checkout: Checkout) -> list[Figure]:
@@ -109,7 +118,7 @@ def measure_series(checkout: Checkout) -> list[Figure]:
             minutes.append(minute())
         progress(f"S2: {starts[-1]:.2f} s at start, {minutes[-1]:.2f} s a minute")
     series = _SERIES.seed.series * _SERIES.seed.detectors * _SERIES.seed.measurements
-    what = f"processor time, in s, of the watch over {series:,} series"
+    what = f"processor time, in s, of the watch over {series:,} series, each of which is expected"
     return [
         Figure("S2 start", f"{what}, its first minute", starts, bar=5, is_ceiling=True),
         Figure("S2 minute", f"{what}, each further minute", minutes, bar=0.5, is_ceiling=True),
@@ -181,6 +190,11 @@ def _idle(service: Server) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--times", type=int, default=_MANY, help="size of the larger record")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often each is measured")
     parser.add_argument("--of", type=int, default=_FEW, help="size of the smaller, in 100,000")
     arguments = parser.parse_args()
-    print(make_table(measure_length(Checkout(), arguments.times, arguments.of)))
+    print(
+        make_table(
+            measure_length(Checkout(), arguments.times, arguments.of, rounds=arguments.rounds)
+        )
+    )

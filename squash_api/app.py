@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from starlette.types import ASGIApp, Lifespan
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from squash_api.errors import Detail, SettingsError, SquashError
@@ -27,6 +29,7 @@ from squash_api.routes.middleware import (
     ShortWay,
     Way,
     Ways,
+    is_bare,
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
@@ -38,7 +41,9 @@ from squash_api.verify.units import astropy_units
 if TYPE_CHECKING:
     import httpx
 
+    from squash_api.delivery.reader import Loop
     from squash_api.index.deriver import Deriver
+    from squash_api.record.record import Record
 
 ROUTES = (
     LaterRoutes("routes.jobs:router", "/job /jobs"),
@@ -77,6 +82,7 @@ _PATHS = [
 ]
 
 # The other pages are imported after the first request may have come.
+_HEAD_START_S = 0.3
 _FIRST_PAGES = frozenset({"/", "/metric/{name:text}", "/report"})
 
 _log = structlog.get_logger(__name__)
@@ -86,19 +92,37 @@ _PAGES = frozenset(re.sub(r":\w+(?=})", "", page.path) for page in addresses.PAG
 
 
 class _Service(FastAPI):
-    """FastAPI with a guard around it, whose OpenAPI document is complete."""
+    """FastAPI, behind a guard and the short ways, whose OpenAPI document is complete."""
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put the guard around all of it, also around what answers unexpected errors."""
-        stack = super().build_middleware_stack()
-        if self.state.is_behind_service:
-            return stack
-        settings = self.state.site.settings
-        # Those whose word on addresses is believed, and read in the same way.
-        inner: Any = stack
-        believed = ProxyHeadersMiddleware(inner, trusted_hosts=[*settings.trusted_proxies])
-        is_proxy = believed.trusted_hosts.__contains__ if settings.trusted_proxies else None
-        return GuardingMiddleware(stack, settings=settings, is_proxy=is_proxy)
+    front: ASGIApp | None = None
+    """What requests come to first; None if they come from a service that has all this."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self.front is None or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    def stand_behind(self, ways: Ways | None) -> None:
+        """Put the short ways and the guard around all of it.
+
+        They are before FastAPI itself, which looks into the environment for each request, and
+        before what answers unexpected errors.
+        """
+        site: Site = self.state.site
+        settings = site.settings
+        inner: Any = partial(FastAPI.__call__, self)
+        if ways is not None:
+            inner = ShortWay(inner, ways=ways, figures=site.figures)
+        is_proxy = None
+        if settings.trusted_proxies:
+            # Of the last one that is not trusted: all before it may be made up.
+            inner = ProxyHeadersMiddleware(inner, trusted_hosts=[*settings.trusted_proxies])
+            # Those whose word on addresses is believed, and read in the same way.
+            is_proxy = inner.trusted_hosts.__contains__
+        self.front = GuardingMiddleware(inner, settings=settings, is_proxy=is_proxy)
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
@@ -117,18 +141,19 @@ def create_app(
     may_withdraw: bool = False,
     was_replica: bool = False,
     influx_transport: httpx.BaseTransport | None = None,
+    beside: Callable[[Settings, Record], Sequence[Loop]] | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
     An empty record is made if there is none. `may_withdraw` and `was_replica` are passed to
-    `Site.start`, and `influx_transport` replaces the network to InfluxDB and Kapacitor.
+    `Site.start`, `influx_transport` and `beside` to `Site`.
 
     Raises
     ------
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
-    site = Site(settings, is_made=True, influx_transport=influx_transport)
+    site = Site(settings, is_made=True, influx_transport=influx_transport, beside=beside)
     site.start(may_withdraw=may_withdraw, was_replica=was_replica)
     app = _make_service(site, lifespan=_lifespan)
     figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))
@@ -142,11 +167,7 @@ def create_app(
     app.add_middleware(
         NormalizingMiddleware, root=settings.url_path, prefixes=settings.simple_prefixes
     )
-    if site.record.only_reads is None:
-        app.add_middleware(ShortWay, ways=app.state.ways, figures=figures)
-    if settings.trusted_proxies:
-        # Of the last one that is not trusted: all before it may be made up.
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
+    app.stand_behind(app.state.ways if site.record.only_reads is None else None)
     return app
 
 
@@ -171,7 +192,6 @@ def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -
     site.deriver = deriver(site)
     site.start_reading()
     app = _make_service(site, lifespan=None)
-    app.state.is_behind_service = True
     threading.Thread(target=_read_on, args=(app,), name="warm-up", daemon=True).start()
     return app
 
@@ -186,13 +206,15 @@ def import_pages() -> None:
 def _read_on(app: FastAPI) -> None:
     """Import and open what requests may need, then do what would delay the first of a kind."""
     site: Site = app.state.site
+    # Whoever has waited for the start is answered first.
+    time.sleep(_HEAD_START_S)
     put_all(app)
     site.open_all(but={"background", "events"})
     _look(site)
     _warm_up()
 
 
-def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
+def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> _Service:
     """Make the routes and pages of a site."""
     app = _Service(
         title="SQuaSH",
@@ -207,7 +229,6 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.site = site
-    app.state.is_behind_service = False
     app.state.menu = addresses.MENU
     pages = [
         PageRoute(page.path, LaterPage(f"pages.{page.place}"), methods=["GET"], name=page.place)
@@ -260,6 +281,9 @@ def _start_rest(app: FastAPI) -> None:
             put_all(app)
             site.open_all()
             _look(site)
+        else:
+            # Of failures, and of whoever logs in.
+            LaterPage("pages.account:login_page").load()
     except Exception as error:  # noqa: BLE001  whatever it is, the service must not go on like this
         _log.critical("the service cannot go on", exc_info=error, runbook=SquashError.code)
         site.has_failed.set()
@@ -271,10 +295,14 @@ def _start_rest(app: FastAPI) -> None:
 
 def _find_ways(app: FastAPI) -> None:
     """Import what accepts jobs, and let it do so by the short ways."""
-    from squash_api.routes import jobs, sasquatch
+    from squash_api.routes import accounts, jobs, root, sasquatch
 
     app.state.ways.find = sasquatch.find_way(app.state.site.settings)
-    app.state.ways.posts = {"/job": Way("/job", jobs.post_job)}
+    app.state.ways.fixed = {
+        ("POST", "/job"): Way("/job", jobs.post_job),
+        ("POST", "/auth"): Way("/auth", accounts.post_auth, is_bare),
+        ("GET", "/"): Way("/", root.get_root, root.is_for_programs),
+    }
 
 
 def _look(site: Site) -> None:

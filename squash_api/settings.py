@@ -231,7 +231,7 @@ class Settings(KafkaSettings):
         (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
     )
     readers: int = Field(
-        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+        1, ge=0, le=16, description="Processes that only read; 0: one does all, delivering too."
     )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
@@ -252,7 +252,7 @@ class Settings(KafkaSettings):
         "on", description="Log what becomes of each job, or only what is remarkable."
     )
     deliver: Literal["inline", "off"] = Field(
-        "inline", description="Deliver from this process, or leave it to `squash deliver`."
+        "inline", description="Deliver from this service, or leave it to `squash deliver`."
     )
     watch: Literal["on", "off"] = Field(
         "on",

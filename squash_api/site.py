@@ -101,6 +101,8 @@ class Site:
         which the points were written: the settings of a shell may differ from the service's.
     influx_transport
         Replaces the network to InfluxDB and Kapacitor.
+    beside
+        Makes what delivers and derives in processes of their own; None: this process does.
     """
 
     def __init__(
@@ -110,7 +112,9 @@ class Site:
         is_made: bool = False,
         tags_of: Literal["settings", "record"] = "settings",
         influx_transport: httpx.BaseTransport | None = None,
+        beside: Callable[[Settings, Record], Sequence[Loop]] | None = None,
     ) -> None:
+        self._beside = beside
         self.settings = settings
         self._is_made = is_made
         self._tags_of = tags_of
@@ -487,21 +491,22 @@ class Site:
         if self.record.only_reads is not None:
             # By the setting it is only read, whatever becomes of it.
             follows = self.settings.read_only == "auto"
-            following = Following(self.record, self.promoted) if follows else None
-            return Background([self.events, following])
-        delivers = self.settings.deliver == "inline"
-        outlets = self.outlets(self.settings.outlets) if delivers else []
-        readers = [
-            *outlets,
-            *(self.tellers() if delivers else []),
-            Deriving(self.deriver),
-            self.raising() if delivers else None,
-            self.events,
-            self.watch([outlet for outlet in outlets if outlet.takes_lines]),
-            self.retention(),
-            *self.own_watches(outlets, process="serve"),
-        ]
-        return Background(readers, self.record.news)
+            return Background([self.events, *[Following(self.record, self.promoted)] * follows])
+        outlets: list[Outlet] = []
+        work: list[Loop | None] = [Deriving(self.deriver)]
+        if self.settings.deliver == "inline" and self._beside is not None:
+            work = [*self._beside(self.settings, self.record)]
+        elif self.settings.deliver == "inline":
+            work = self.delivering(outlets := self.outlets(self.settings.outlets))
+        watches = self.own_watches(outlets, process="serve")
+        return Background([*work, self.events, self.retention(), *watches], self.record.news)
+
+    def delivering(self, outlets: Sequence[Outlet]) -> list[Loop | None]:
+        """Make what delivers and derives, with these outlets; None is what the settings omit."""
+        from squash_api.delivery.background import Deriving
+
+        watch = self.watch([outlet for outlet in outlets if outlet.takes_lines])
+        return [*outlets, *self.tellers(), Deriving(self.deriver), self.raising(), watch]
 
     def start_background(self) -> None:
         """Start the threads that serve no requests, unless it is to stop; `close` ends them."""

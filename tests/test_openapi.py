@@ -18,13 +18,14 @@ from squash_api.record.users import change_user
 from squash_api.routes.description import examples
 from squash_api.trends.parameters import FORMATS as MEASUREMENT_FORMATS
 from squash_api.trends.parameters import REPORT_FORMATS
-from tests.support.calls import log_in
+from tests.support.answers import kept_in_json
+from tests.support.calls import PASSWORD, log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
 from tests.support.made_alerts import open_alerts
 from tests.support.notebook_runs import post_notebook
 from tests.support.records import record_url
-from tests.support.replies import ask_everything, shape
+from tests.support.replies import ask_everything, closed, shape
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
 
@@ -169,10 +170,22 @@ def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, An
         check(document, content)
 
 
-def test_every_answer_in_json_has_an_example_that_its_schema_allows(
+def test_every_answer_in_json_has_a_schema(document: dict[str, Any]) -> None:
+    empty = [
+        f"{where} {status}"
+        for where, operation in operations_of(document)
+        for status, reply in operation["responses"].items()
+        for kind, content in reply.get("content", {}).items()
+        if "json" in kind and not content.get("schema")
+    ]
+    assert not empty, "give them a type in ANSWERS of squash_api/routes/schemas.py"
+
+
+def test_every_answer_in_json_has_an_example_that_its_schema_describes(
     document: dict[str, Any],
 ) -> None:
     silent = []
+    document = closed(document)
     for where, operation in operations_of(document):
         kinds = [
             content
@@ -186,6 +199,28 @@ def test_every_answer_in_json_has_an_example_that_its_schema_allows(
         for content in found:
             check(document, content)
     assert silent == []
+
+
+def test_kept_answers_are_as_described(document: dict[str, Any]) -> None:
+    document = closed(document)
+    patterns = {
+        re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))): methods
+        for path, methods in document["paths"].items()
+    }
+    wrong, checked = [], set()
+    for kept in kept_in_json():
+        path = kept.path.partition("?")[0].rstrip("/") or "/"
+        found = [methods for pattern, methods in patterns.items() if pattern.fullmatch(path)]
+        if kept.status >= "3" or not found:
+            continue
+        operation = found[0][kept.method.lower()]
+        content = operation["responses"][kept.status]["content"]["application/json"]
+        schema = {**content["schema"], "components": document["components"]}
+        errors = Draft202012Validator(schema).iter_errors(kept.content)
+        wrong += [f"{kept.name}: {error.json_path}: {error.message[:200]}" for error in errors]
+        checked.add(operation["operationId"])
+    assert wrong == []
+    assert len(checked) > 35
 
 
 def test_every_failure_that_routes_share_has_an_example_with_a_code_of_its_status(
@@ -250,7 +285,7 @@ def answers(
     """Ask every GET route for all it has; return the kinds of what came, by path."""
     folder = tmp_path_factory.mktemp("service")
     with service(folder) as client:
-        ada = log_in(client, "ada")
+        client.post("/register", json={"username": "ada", "password": PASSWORD})
         with closing(Record.open(record_url(folder))) as record:
             record.write(lambda connection: change_user(connection, "ada", role="admin"))
             open_alerts(record)

@@ -3,24 +3,26 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from squash_api.accounts.credentials import (
+    check_role,
     clean_credential,
+    clean_known_name,
     clean_new_name,
     clean_new_password,
 )
 from squash_api.accounts.keys import PREFIX, Key, KeyReader, is_key
 from squash_api.accounts.limits import Caller, Limits, Standing, too_many
-from squash_api.accounts.passwords import Passwords
+from squash_api.accounts.passwords import Passwords, RightLately
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
     BusyError,
     Detail,
     ForbiddenError,
-    InvalidInputError,
     NotFoundError,
     RecordUnavailableError,
     UnauthorizedError,
@@ -33,11 +35,8 @@ from squash_api.record.users import UserRow
 from squash_api.settings import Settings
 from squash_api.wires.sasquatch import is_within
 
-ROLES = ("user", "admin")
-"""A user may change and delete only their own; an admin may change and delete everything."""
-
-
 _MOST_PLACES = 20
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +154,7 @@ class Accounts:
         self._passwords = Passwords() if passwords is None else passwords
         self._limits = Limits(record) if limits is None else limits
         self._keys = KeyReader(record)
+        self._lately: RightLately[Account] = RightLately()
 
     def close(self) -> None:
         """Stop the threads that check passwords. The record stays open."""
@@ -243,6 +243,10 @@ class Accounts:
         BusyError
             If there were too many wrong passwords, or too many are waiting.
         """
+        sent = name, password, address
+        account = self._lately.find(*sent)
+        if account is not None:
+            return account
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
         if is_key(password):
@@ -250,7 +254,7 @@ class Accounts:
             if account.name != name:
                 raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
             return account
-        caller = Caller.of(name, address)
+        caller, looked_s = Caller.of(name, address), self._lately.now_s()
         try:
             row, standing = await asyncio.to_thread(self._look, name, caller)
             if (
@@ -264,6 +268,8 @@ class Accounts:
                     is_renewed=bool(standing.wait_s),
                 )
             ):
+                if not standing.wait_s:
+                    self._lately.keep(*sent, _account(row), looked_s=looked_s)
                 return _account(row)
             return await self._check_in_turn(name, password, caller, is_proven=standing.is_proven)
         except BusyError:
@@ -285,6 +291,7 @@ class Accounts:
             )
             if row is None or not is_right:
                 known = None if row is None else row.name
+                self._lately.clear()
                 await asyncio.to_thread(self._limits.count_wrong, caller, standing, user=known)
                 raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
             if new_hash is not None or not standing.is_fresh:
@@ -326,7 +333,8 @@ class Accounts:
 
     def get(self, name: str) -> Account:
         """Return an enabled user, or raise `NotFoundError`."""
-        row = self._find(_known_name(name))
+        with self._record.read() as connection:
+            row = users.find_user(connection, clean_known_name(name))
         if row is None or row.is_disabled:
             others = self.list(after="", limit=1000, is_disabled=False)
             raise NotFoundError.of("user", name, (other.name for other in others))
@@ -344,7 +352,7 @@ class Accounts:
         """
         name = clean_new_name(name)
         password = clean_new_password(password, name=name)
-        _check_role(role)
+        check_role(role)
         password_hash = self._passwords.hash_now(password)
         return self._add(name, password_hash, role=role, by=by, action="user.add")
 
@@ -367,7 +375,7 @@ class Accounts:
             raise UnauthorizedError("Invalid credentials", error="Bad Request", user=account.name)
         password_hash = await self._passwords.hash(clean_new_password(new, name=account.name))
         await asyncio.to_thread(
-            self._record.write,
+            self._change,
             lambda connection: _set_password(
                 connection, account.name, password_hash, account.actor
             ),
@@ -384,10 +392,10 @@ class Accounts:
         NotFoundError
             If the user does not exist or is disabled.
         """
-        name = _known_name(name)
+        name = clean_known_name(name)
         password = clean_new_password(password, name=name)
         password_hash = self._passwords.hash_now(password)
-        self._record.write(lambda connection: _set_password(connection, name, password_hash, by))
+        self._change(lambda connection: _set_password(connection, name, password_hash, by))
 
     def set_role(self, name: str, role: str, *, by: Actor = UNKNOWN) -> None:
         """Change the role of an enabled user, and end the user's tokens.
@@ -401,9 +409,9 @@ class Accounts:
         LastAdminError
             If no admin would be left.
         """
-        _check_role(role)
-        name = _known_name(name)
-        self._record.write(lambda connection: _set_role(connection, name, role, by))
+        check_role(role)
+        name = clean_known_name(name)
+        self._change(lambda connection: _set_role(connection, name, role, by))
 
     def disable(self, name: str, *, by: Actor = UNKNOWN) -> int:
         """Disable a user, end the user's tokens, revoke the user's keys; return how many.
@@ -417,8 +425,8 @@ class Accounts:
         LastAdminError
             If no admin would be left.
         """
-        name = _known_name(name)
-        return self._record.write(lambda connection: _disable(connection, name, by))
+        name = clean_known_name(name)
+        return self._change(lambda connection: _disable(connection, name, by))
 
     def enable(self, name: str, *, by: Actor = UNKNOWN) -> None:
         """Enable a disabled user again, with the password and role of before, but without keys.
@@ -428,8 +436,8 @@ class Accounts:
         NotFoundError
             If the user does not exist or is not disabled.
         """
-        name = _known_name(name)
-        self._record.write(lambda connection: _enable(connection, name, by))
+        name = clean_known_name(name)
+        self._change(lambda connection: _enable(connection, name, by))
 
     def change(
         self, name: str, *, role: str | None, is_disabled: bool | None, by: Actor = UNKNOWN
@@ -446,8 +454,8 @@ class Accounts:
             If no admin would be left.
         """
         if role is not None:
-            _check_role(role)
-        name = _known_name(name)
+            check_role(role)
+        name = clean_known_name(name)
 
         def work(connection: Connection) -> UserRow:
             row = users.find_user(connection, name)
@@ -461,7 +469,7 @@ class Accounts:
                 _disable(connection, name, by)
             return users.find_user(connection, name) or row
 
-        return self._record.write(work)
+        return self._change(work)
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None
@@ -495,9 +503,12 @@ class Accounts:
         with self._record.read() as connection:
             users.check_free(connection, name)
 
-    def _find(self, name: str) -> UserRow | None:
-        with self._record.read() as connection:
-            return users.find_user(connection, name)
+    def _change(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Change users, whose logins are looked at anew from now on."""
+        try:
+            return self._record.write(work)
+        finally:
+            self._lately.clear()
 
     def _add(
         self,
@@ -581,16 +592,3 @@ def _account(row: UserRow) -> Account:
 
 def _account_of_key(key: Key, owner: UserRow, *, address: str | None = None) -> Account:
     return Account(owner.user_id, owner.name, owner.role, owner.epoch, key, address)
-
-
-def _known_name(name: str) -> str:
-    """Return the name as stored; `NotFoundError` if no user can have it."""
-    try:
-        return clean_credential(name, field="username")
-    except InvalidInputError:
-        raise NotFoundError("There is no user of that name.") from None
-
-
-def _check_role(role: str) -> None:
-    if role not in ROLES:
-        raise InvalidInputError(f"There is no role `{role}`: it is one of {', '.join(ROLES)}.")

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from itertools import pairwise
 
-from squash_api.errors import Detail, InvalidInputError
+from squash_api.errors import Detail, InvalidInputError, NotFoundError
 from squash_api.record.lookalikes import has_unseen, scripts_of
 
 MAX_BYTES = 1_024
@@ -17,6 +17,9 @@ MAX_NAME = 128
 
 MIN_CHARACTERS = 8
 """Shortest new password."""
+
+ROLES = ("user", "admin")
+"""A user may change and delete only their own; an admin may change and delete everything."""
 
 
 def clean_credential(text: str, *, field: str) -> str:
@@ -42,6 +45,20 @@ def clean_credential(text: str, *, field: str) -> str:
     if size > MAX_BYTES:
         raise _invalid(field, f"is longer than {MAX_BYTES} bytes")
     return text
+
+
+def clean_known_name(name: str) -> str:
+    """Return the name as stored; `NotFoundError` if no user can have it."""
+    try:
+        return clean_credential(name, field="username")
+    except InvalidInputError:
+        raise NotFoundError("There is no user of that name.") from None
+
+
+def check_role(role: str) -> None:
+    """Raise `InvalidInputError` if there is no such role."""
+    if role not in ROLES:
+        raise InvalidInputError(f"There is no role `{role}`: it is one of {', '.join(ROLES)}.")
 
 
 def clean_new_password(password: str, *, name: str) -> str:

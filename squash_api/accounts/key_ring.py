@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.credentials import clean_credential
@@ -131,7 +131,35 @@ class KeyRing:
         return self._record.write(work)
 
 
-def state_of(row: KeyRow, *, now_ns: int) -> str:
+KeyState = Literal["revoked", "expired", "valid"]
+
+
+class Key(TypedDict):
+    """An API key, as far as it can be shown."""
+
+    id: str
+    """The public part of the key."""
+    name: str
+    """What its owner calls it."""
+    user: str
+    """Its owner."""
+    scopes: list[str]
+    """What it may be used for."""
+    namespaces: list[str] | None
+    """Packages or namespaces that it may write to; null for all."""
+    state: KeyState
+    """Whether it can be used."""
+    created: str
+    """When it was made."""
+    expires: str | None
+    """When it ends by itself; null for never."""
+    revoked: str | None
+    """When it was revoked."""
+    last_used: str | None
+    """When it was last used, to the minute or so."""
+
+
+def state_of(row: KeyRow, *, now_ns: int) -> KeyState:
     """Say whether a key is `revoked`, `expired` or `valid`."""
     if row.revoked_ns is not None:
         return "revoked"
@@ -139,10 +167,8 @@ def state_of(row: KeyRow, *, now_ns: int) -> str:
     return "expired" if is_over else "valid"
 
 
-def key_object(row: KeyRow) -> dict[str, Any]:
+def key_object(row: KeyRow) -> Key:
     """Describe a key for JSON; its secret is not known."""
-    times = {"created": row.created_ns, "expires": row.expires_ns}
-    times |= {"revoked": row.revoked_ns, "last_used": row.last_used_ns}
     return {
         "id": row.public_id,
         "name": row.name,
@@ -150,8 +176,15 @@ def key_object(row: KeyRow) -> dict[str, Any]:
         "scopes": list(row.scopes),
         "namespaces": None if row.namespaces is None else list(row.namespaces),
         "state": state_of(row, now_ns=time.time_ns()),
-        **{key: None if at is None else date_text(at) for key, at in times.items()},
+        "created": date_text(row.created_ns),
+        "expires": _date(row.expires_ns),
+        "revoked": _date(row.revoked_ns),
+        "last_used": _date(row.last_used_ns),
     }
+
+
+def _date(time_ns: int | None) -> str | None:
+    return None if time_ns is None else date_text(time_ns)
 
 
 def _actor(by: Account | Actor) -> Actor:

@@ -14,7 +14,7 @@ from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.latest import LatestValues
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
-from squash_api.judging.alerts import Expect, severity_of
+from squash_api.judging.alerts import Expect, Level, severity_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.wording import ranges_text
 from squash_api.record.definitions import expected_since
@@ -57,7 +57,7 @@ class ExpectedSeries:
     since_ns: int
     job_id: int | None = None
     run_id: str | None = None
-    level: str = "WARNING"
+    level: Level = "WARNING"
     missing: str = ""
 
     @property

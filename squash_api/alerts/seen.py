@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from squash_api.index.code_changes import CodeChanges
 from squash_api.index.history import Entry
@@ -21,10 +21,8 @@ from squash_api.record.alerts import (
     GroupRow,
 )
 from squash_api.record.silences import SilenceRow
+from squash_api.schema import alert_answers as answers
 from squash_api.schema.artifacts import Artifact
-
-STATES = (OPEN, ACKNOWLEDGED, RESOLVED)
-"""The states of an alert, in the order of its life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Seen:
     @property
     def state(self) -> str:
         """Its state in words, such as `open, silenced`."""
-        words = [self.row.state]
+        words: list[str] = [self.row.state]
         words += ["silenced"] if self.silence is not None else []
         words += ["on trial"] if self.row.is_trial else []
         return ", ".join(words)
@@ -101,7 +99,7 @@ class Seen:
             return None
         return run[0], run[1]
 
-    def to_json(self, url: str) -> dict[str, Any]:
+    def to_json(self, url: str) -> answers.Alert:
         """Describe it for programs; `url` is the public root of the service."""
         row = self.row
         return {
@@ -118,10 +116,10 @@ class Seen:
             "text": self.text,
             "value": row.value,
             "unit": row.unit,
-            "broken": list(row.broken),
+            "broken": cast("list[answers.Broken]", list(row.broken)),
             "date": _date(row.time_ns),
             "job": _job(url, row.job_id),
-            "opened": _date(row.opened_ns),
+            "opened": date_text(row.opened_ns),
             "opened_by_job": _job(url, row.opened_job_id),
             "run": None if self.run is None else {"pipeline": self.run[0], "run_id": self.run[1]},
             "acknowledged": self._acknowledged(),
@@ -129,7 +127,7 @@ class Seen:
             "url": f"{url}{alert_path(row.alert_id)}",
         }
 
-    def _acknowledged(self) -> dict[str, Any] | None:
+    def _acknowledged(self) -> answers.Acknowledgement | None:
         row = self.row
         if row.state != ACKNOWLEDGED:
             return None
@@ -203,7 +201,7 @@ class RunValue:
         is_measured = self.severity is not None
         return state_of(self.severity or 0, is_limited=True, is_measured=is_measured)
 
-    def to_json(self, url: str) -> dict[str, Any]:
+    def to_json(self, url: str) -> answers.RunOfAlert:
         """Describe it for programs."""
         return {
             "job": _job(url, self.entry.job_id),
@@ -221,7 +219,7 @@ class Happened:
     event: EventRow
     user: str | None
 
-    def to_json(self, url: str) -> dict[str, Any]:
+    def to_json(self, url: str) -> answers.AlertEvent:
         """Describe it for programs."""
         event = self.event
         return {
@@ -268,7 +266,7 @@ class Detail:
     similar: Sequence[Seen]
     same_run: Sequence[Seen]
 
-    def to_json(self, url: str) -> dict[str, Any]:
+    def to_json(self, url: str) -> answers.AlertStory:
         """Describe it for programs."""
         changes = self.changes
         packages = None if changes is None or changes.packages is None else changes.packages
@@ -313,10 +311,19 @@ class Counts:
         return bool(self.open or self.acknowledged or self.silenced)
 
 
-def _brief(seen: Seen, url: str) -> dict[str, Any]:
+def _brief(seen: Seen, url: str) -> answers.BriefAlert:
     told = seen.to_json(url)
-    names = ("id", "state", "severity", "worst", "metric", "tags", "opened", "resolved", "url")
-    return {name: told[name] for name in names}
+    return {
+        "id": told["id"],
+        "state": told["state"],
+        "severity": told["severity"],
+        "worst": told["worst"],
+        "metric": told["metric"],
+        "tags": told["tags"],
+        "opened": told["opened"],
+        "resolved": told["resolved"],
+        "url": told["url"],
+    }
 
 
 def _date(time_ns: int | None) -> str | None:

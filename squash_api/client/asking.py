@@ -5,18 +5,25 @@ from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
-from squash_api.client.answers import (
+from squash_api.client.connection import Connection
+from squash_api.client.reading import Texts, text_of
+from squash_api.client.wire import SquashClientError, checked
+from squash_api.schema.alert_answers import (
     Alert,
     AlertDetails,
     ChangedAlert,
     NewSilence,
-    Run,
     Silence,
-    Standing,
 )
-from squash_api.client.connection import Connection
-from squash_api.client.reading import Texts, text_of
-from squash_api.client.wire import SquashClientError, checked
+from squash_api.schema.answers import (
+    Artifact,
+    Run,
+    RunDetails,
+    Standing,
+    StoredJob,
+    StoredMeasurement,
+    Verdict,
+)
 from squash_api.verify.measurement import Measurement
 
 Moment = str | datetime
@@ -157,13 +164,13 @@ class Asking(Connection):
         query = {"pipeline": pipeline, "dataset": dataset, "filter": filter, "specs": specs}
         return self._entries(self._endpoint("runs"), "runs", query)
 
-    def run(self, pipeline: str | None, run_id: str, *, specs: str | None = None) -> dict[str, Any]:
+    def run(self, pipeline: str | None, run_id: str, *, specs: str | None = None) -> RunDetails:
         """Read a run: its state, its faults, all its jobs, and what software changed before it."""
         parts = [_run_part(pipeline), _run_part(run_id)]
         url = "/".join([self._endpoint("runs").rstrip("/"), *parts])
         first, *others = self._pages(url, "jobs", {"specs": specs})
         jobs = [job for page in (first, *others) for job in page["jobs"]]
-        return {**first, "jobs": jobs, "next": None}
+        return cast("RunDetails", {**first, "jobs": jobs, "next": None})
 
     def standings(
         self,
@@ -192,17 +199,17 @@ class Asking(Connection):
         """Read the ids of all jobs, ascending; only those after one, if it is given."""
         return self._entries(self._endpoint("jobs"), "ids", {"after": after})
 
-    def job(self, job_id: int) -> dict[str, Any]:
+    def job(self, job_id: int) -> StoredJob:
         """Read a job: its time, measurements and metadata."""
-        return self._object("GET", self._place("job", job_id))
+        return cast("StoredJob", self._object("GET", self._place("job", job_id)))
 
-    def report(self, job_id: int) -> list[dict[str, Any]]:
+    def report(self, job_id: int) -> list[Verdict]:
         """Read the verdicts on a job."""
         url = self._place("job", job_id, "report")
         verdicts = checked(self._request("GET", url))
         if not isinstance(verdicts, list):
             raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
-        return cast("list[dict[str, Any]]", verdicts)
+        return cast("list[Verdict]", verdicts)
 
     def report_on(
         self,
@@ -227,15 +234,16 @@ class Asking(Connection):
         query = {"run": run, "version_tag": version_tag, "since": since, "until": until, **terms}
         return self._asked(self._endpoint("report"), {**query, "format": "json"})
 
-    def artifacts(self, job_id: int) -> list[dict[str, Any]]:
+    def artifacts(self, job_id: int) -> list[Artifact]:
         """Read what a job's metadata link to: `key`, `url`, `type` and `description` of each."""
         return list(self._entries(self._place("job", job_id, "artifacts"), "artifacts", {}))
 
-    def add(self, job_id: int, measurement: Measurement) -> dict[str, Any]:
+    def add(self, job_id: int, measurement: Measurement) -> StoredMeasurement:
         """Add a measurement to a job, or replace the one of its metric; only its owner may."""
         document = measurement.to_json()
         body = {name: document[name] for name in ("metric", "identifier", "value", "unit")}
-        return self._change("POST", self._place("measurement", job_id), body)
+        answer = self._change("POST", self._place("measurement", job_id), body)
+        return cast("StoredMeasurement", answer)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from squash_api.client import SquashClientError
+from squash_api.client import SquashClientError, Verdict
 from squash_api.commands.terminal import fail, print_error, print_table, tracked
 from squash_api.demo.history import History, make_history, run_id_of
 from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
@@ -149,10 +149,10 @@ def _dispatch(
         raise
 
 
-def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
+def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
     rows = []
     for verdict in verdicts:
-        unit, value, margin = (verdict[key] for key in ("unit", "value", "margin"))
+        unit, value, margin = verdict["unit"], verdict["value"], verdict["margin"]
         limit = shown_criterion(verdict, unit)
         row = (
             verdict["status"],

@@ -15,11 +15,14 @@ from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
 from squash_api.record.metrics import Metrics
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Context
 
 MOST_JOBS = 250
 MOST_BYTES = 8_000_000
+# So many batches of a backlog are noted as begun at once: each note waits for the disk, and jobs
+# that arrive wait for the note.
+_TAKEN_TOGETHER = 4
 
 
 @dataclass(slots=True)
@@ -170,17 +173,29 @@ class ReadAhead:
     def _make(self, after: int) -> NewBatch | None:
         with self._record.read() as connection:
             last = last_job_id(connection)
-            job_ids = ids_between(
-                connection, after=after, through=last, max_bytes=MOST_BYTES, limit=MOST_JOBS
-            )
+            job_ids = _next_ids(connection, after, last)
+            taken = get_target(connection, self._target).taken_through
+            is_begun = not job_ids or taken >= job_ids[-1]
+            further = taken if is_begun else _further(connection, job_ids[-1], last)
         if not job_ids:
             return None
-        through = job_ids[-1]
         # Before the metrics are read: if one changes later, these jobs are sent again.
-        is_on_course = self._record.write(
-            lambda connection: mark_taken(connection, self._target, after=after, through=through)
+        is_on_course = is_begun or self._record.write(
+            lambda connection: mark_taken(connection, self._target, after=after, through=further)
         )
         if not is_on_course:
             return None
         points = self._points.make(job_ids, after=after)
-        return NewBatch(points, len(job_ids), through, has_more=through < last)
+        return NewBatch(points, len(job_ids), job_ids[-1], has_more=job_ids[-1] < last)
+
+
+def _next_ids(connection: Connection, after: int, last: int) -> list[int]:
+    return ids_between(connection, after=after, through=last, max_bytes=MOST_BYTES, limit=MOST_JOBS)
+
+
+def _further(connection: Connection, through: int, last: int) -> int:
+    """Return the last job of the few batches that follow a job."""
+    for _ in range(_TAKEN_TOGETHER - 1):
+        following = _next_ids(connection, through, last)
+        through = following[-1] if following else through
+    return through

@@ -86,7 +86,8 @@ class JobEvents(Loop):
         """Yield each new job, in order of id, and None from time to time if there is none.
 
         `after` is the last job that is known already; without it, the jobs of the last `since_s`
-        seconds are sent, and those from now on. `address` is that of the listener, as `check_room` gets it.
+        seconds are sent, and those from now on. `address` is that of the listener, as `check_room`
+        gets it.
         """
         self._enter(address)
         try:

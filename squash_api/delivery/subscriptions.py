@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypedDict
 
 import httpx
 
@@ -46,6 +46,7 @@ from squash_api.record.jobs import last_job_id
 from squash_api.record.record import Connection, Record
 from squash_api.record.webhooks import (
     Delivery,
+    DeliveryState,
     Receiver,
     add_deliveries,
     add_webhook,
@@ -310,7 +311,55 @@ class Subscriptions:
         return dict(sorted(tags.items()))
 
 
-def webhook_object(row: Receiver) -> dict[str, Any]:
+class Webhook(TypedDict):
+    """A webhook, without its secret."""
+
+    id: int
+    """The webhook's id."""
+    name: str
+    """What admins call it."""
+    url: str
+    """The beginning of its address, as far as it can hold no secret."""
+    events: list[str]
+    """What it is told of."""
+    filters: dict[str, Any]
+    """Only what matches: `metric`, `package`, `severity`, `tags`."""
+    created: str
+    """When it was made."""
+    state: Literal["ok", "failing"]
+    """Whether it takes what it is sent."""
+    trouble: str | None
+    """Why it does not."""
+    since: str | None
+    """Since when."""
+
+
+class WebhookDelivery(TypedDict):
+    """What was, or is to be, sent to a webhook."""
+
+    id: int
+    """The delivery's id."""
+    event: str
+    """What it tells of."""
+    state: DeliveryState
+    """What became of it."""
+    attempts: int
+    """How often it was tried."""
+    answer: str | None
+    """What the receiver answered last."""
+    created: str
+    """When it happened."""
+    tried: str | None
+    """When it was last tried."""
+    next: str | None
+    """When it is tried again."""
+    delivered: str | None
+    """When the receiver took it."""
+    body: dict[str, Any]
+    """What is sent: `type`, `timestamp` and `data`."""
+
+
+def webhook_object(row: Receiver) -> Webhook:
     """Describe a webhook for JSON: of its address the beginning, and never its secret."""
     trouble = None if row.trouble is None else split_runbook(row.trouble)[0]
     return {
@@ -322,27 +371,28 @@ def webhook_object(row: Receiver) -> dict[str, Any]:
         "created": date_text(row.created_ns),
         "state": "ok" if trouble is None else "failing",
         "trouble": trouble,
-        "since": None if row.trouble_since_ns is None else date_text(row.trouble_since_ns),
+        "since": _date(row.trouble_since_ns),
     }
 
 
-def delivery_object(row: Delivery) -> dict[str, Any]:
+def delivery_object(row: Delivery) -> WebhookDelivery:
     """Describe a delivery for JSON, with its body."""
-    times = {
-        "created": row.created_ns,
-        "tried": row.tried_ns,
-        "next": row.next_ns,
-        "delivered": row.delivered_ns,
-    }
     return {
         "id": row.delivery_id,
         "event": row.event,
         "state": row.state,
         "attempts": row.attempts,
         "answer": row.answer,
-        **{name: None if at is None else date_text(at) for name, at in times.items()},
+        "created": date_text(row.created_ns),
+        "tried": _date(row.tried_ns),
+        "next": _date(row.next_ns),
+        "delivered": _date(row.delivered_ns),
         "body": json.loads(row.body),
     }
+
+
+def _date(time_ns: int | None) -> str | None:
+    return None if time_ns is None else date_text(time_ns)
 
 
 def shown_url(url: str) -> str:

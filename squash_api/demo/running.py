@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 import squash_api
-from squash_api.client import Job, Squash
+from squash_api.client import Job, Squash, Verdict
 from squash_api.demo.processes import (
     HOST,
     Child,
@@ -61,7 +61,7 @@ class Judged:
 
     job_id: int
     status: dict[str, Any]
-    verdicts: list[dict[str, Any]]
+    verdicts: list[Verdict]
 
 
 def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:

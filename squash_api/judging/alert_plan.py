@@ -131,7 +131,7 @@ class Expectation:
 
     specification: str
     metric: str
-    level: str
+    level: Level
     terms: tuple[Term, ...]
     per: tuple[str, ...]
     channel: str | None

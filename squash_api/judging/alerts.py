@@ -10,11 +10,12 @@ from datetime import date, datetime
 from math import prod
 from typing import Any, Literal, get_args
 
+from squash_api.schema import answers
 from squash_api.schema.names import Schema
 from squash_api.schema.text import tag_text
 from squash_api.verify.metrics import Fault
 
-Level = Literal["INFO", "WARNING", "CRITICAL"]
+Level = answers.Level
 """How bad it is to break a limit."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)

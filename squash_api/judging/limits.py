@@ -7,7 +7,7 @@ of the metric, in which values are stored; results differ in the last bit at mos
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.kinds.compound import Compound
@@ -16,10 +16,11 @@ from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.states import RANKS, State
 from squash_api.judging.wording import number_text, plain_number
+from squash_api.schema import answers
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
-Status = Literal["passed", "failed", "not measured"]
+Status = answers.Status
 _WORST_FIRST: tuple[Status, ...] = ("failed", "not measured", "passed")
 
 _NO_MARGIN = float("inf")
@@ -220,22 +221,30 @@ class Verdict:
         )
         return f"{value}, must be {demand} ({self.limit.label})"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> answers.Verdict:
         """Return the verdict as the API sends it."""
-        return {
+        limit = self.limit
+        shown = limit.criterion.shown()
+        told: answers.Verdict = {
             "specification": self.name,
             "status": self.status,
             "metric": self.metric,
             "value": self.value,
             "unit": self.unit,
-            **self.limit.criterion.shown(),
+            "operator": shown["operator"],
+            "threshold": shown["threshold"],
             "level": self.level,
             "margin": self.margin,
-            **({"members": list(self.members)} if self.limit.criterion.members else {}),
-            **({"type": self.limit.specification.criterion.TYPE} if self.limit.has_past else {}),
-            **({"runs": {"broken": self.runs[0], "of": self.runs[1]}} if self.runs else {}),
-            **({"trial": True} if self.is_trial else {}),
         }
+        if limit.criterion.members:
+            told["members"] = list(self.members)
+        if limit.has_past:
+            told["type"] = limit.specification.criterion.TYPE
+        if self.runs:
+            told["runs"] = {"broken": self.runs[0], "of": self.runs[1]}
+        if self.is_trial:
+            told["trial"] = True
+        return told
 
 
 class Evidence(Protocol):

@@ -7,22 +7,13 @@ commands and the watch take the states, their order, their words and their count
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
 from squash_api.judging.alerts import level_of
 from squash_api.judging.wording import counted
+from squash_api.schema import answers
 
-State = Literal[
-    "CRITICAL",
-    "WARNING",
-    "late",
-    "not measured",
-    "INFO",
-    "passed",
-    "no limit",
-    "old",
-    "never seen",
-]
+State = answers.State
 
 STATES: tuple[State, ...] = get_args(State)
 """All states, worst first."""

@@ -6,19 +6,21 @@ A version grows with every change of an alert or a group, so that an outlet can 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
 from squash_api.record.record import get_state
 from squash_api.record.tables import alert, alert_event, alert_group
+from squash_api.schema.alert_answers import AlertState
 
 ENGINE_STATE = "alerts"
 """The key of the state that says how far alerts are; `through` in it is a job."""
 
-OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
-"""The states of an alert."""
+_STATES: tuple[AlertState, ...] = get_args(AlertState)
+OPEN, ACKNOWLEDGED, RESOLVED = _STATES
+"""The states of an alert, in the order of its life."""
 
 BY_HAND = "by hand"
 """Why an alert was resolved, in its event, if somebody did it."""
@@ -56,7 +58,7 @@ class AlertRow:
     metric: str
     branch: str
     tags: Mapping[str, str]
-    state: str
+    state: AlertState
     is_trial: bool
     severity: int
     worst: int

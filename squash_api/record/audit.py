@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, insert, select
 
@@ -66,6 +66,29 @@ SERVICE = Actor(command="squash serve")
 """The service, for what it does by itself when it starts."""
 
 
+class AuditEntry(TypedDict):
+    """Who changed what, and when."""
+
+    id: int
+    """The entry's id."""
+    time: str
+    """When it was done."""
+    user: str | None
+    """The user who did it."""
+    key: str | None
+    """The public part of the key that was used, if one was."""
+    command: str | None
+    """The command that did it, if one did."""
+    address: str | None
+    """The address that it came from."""
+    action: str
+    """What was done, such as `key.create`."""
+    subject: str
+    """To what or whom."""
+    detail: dict[str, Any]
+    """What else is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Noted:
     """An entry of the trail; `user` and `key` are names, of the key the public part."""
@@ -80,7 +103,7 @@ class Noted:
     subject: str
     detail: dict[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> AuditEntry:
         """Describe the entry for JSON."""
         return {
             "id": self.entry_id,

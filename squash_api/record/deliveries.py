@@ -3,7 +3,7 @@
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,6 +25,7 @@ from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
+from squash_api.schema.answers import DeliveryState
 
 LEASE_NS = 20 * 10**9
 """How long a lease lasts. Its holder renews it while it lives, so another takes over soon."""
@@ -467,9 +468,6 @@ _IS_ASKED_AGAIN = exists().where(
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
 _IS_REFUSED = erasure.c.again_ns > 0
 _LATELY_NS = 3600 * 10**9
-
-
-DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]
 
 
 @dataclass(frozen=True, slots=True)

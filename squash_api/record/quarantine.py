@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal, TypedDict
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
@@ -16,6 +16,29 @@ from squash_api.record.deliveries import (
     request_redelivery,
 )
 from squash_api.record.tables import erasure, quarantine
+
+
+class QuarantineEntry(TypedDict):
+    """What a target refused for good, and why."""
+
+    id: int
+    """The entry's id."""
+    target: str
+    """The target that refused it."""
+    job: int
+    """The id of its job."""
+    what: Literal["deletion", "line"]
+    """What was refused: points, or to delete them."""
+    measurement: str
+    """The measurement in InfluxDB."""
+    line: str
+    """The line or statement that was sent."""
+    reason: str
+    """What the target said."""
+    since: str
+    """When it was refused."""
+    dropped: str | None
+    """When somebody gave it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +58,7 @@ class Entry:
     is_deletion: bool
     dropped_ns: int | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> QuarantineEntry:
         """Describe it for programs."""
         return {
             "id": self.entry_id,

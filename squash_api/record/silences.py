@@ -14,6 +14,7 @@ from squash_api.judging.wording import date_text
 from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks
 from squash_api.record.tables import silence, user
+from squash_api.schema.alert_answers import Silence
 
 SilenceState = Literal["planned", "active", "over"]
 
@@ -54,7 +55,7 @@ class SilenceRow:
             return "over"
         return "planned" if now_ns < self.from_ns else "active"
 
-    def to_json(self, now_ns: int) -> dict[str, Any]:
+    def to_json(self, now_ns: int) -> Silence:
         """Describe it for programs."""
         return {
             "id": self.silence_id,

@@ -42,7 +42,7 @@ class Finding:
     specification: str | None = None
     level: str | None = None
     operator: str | None = None
-    threshold: float | list[float] | None = None
+    threshold: float | list[float | None] | None = None
     margin: float | None = None
     also_broken: list[str] = field(default_factory=list)
     time: str

@@ -124,6 +124,7 @@ def near_of(results: Iterable[Result]) -> list[Finding]:
 def finding_of(result: Result) -> Finding:
     """Describe a result as a report shows it."""
     shown = result.nearest
+    limit = None if shown is None else shown.limit.criterion.shown()
     return Finding(
         metric=result.metric,
         tags=dict(result.tags),
@@ -144,7 +145,8 @@ def finding_of(result: Result) -> Finding:
         specification=None if shown is None else shown.name,
         level=None if shown is None else shown.level,
         margin=None if shown is None else shown.margin,
-        **({} if shown is None else shown.limit.criterion.shown()),
+        operator=None if limit is None else limit["operator"],
+        threshold=None if limit is None else limit["threshold"],
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -28,6 +28,13 @@ from squash_api.routes.dependencies import (
 )
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.alert_answers import (
+    Alert,
+    AlertDetails,
+    ChangedAlert,
+    EndedSilence,
+    NewSilence,
+)
 from squash_api.site import Site
 
 router = APIRouter(tags=["alerts"], route_class=KnownParametersRoute)
@@ -222,7 +229,7 @@ def get_alerts(
     """
     found = site.alerts.find(which, before=id_cursor(page) or None, limit=page.limit + 1)
 
-    def show(item: Seen) -> dict[str, Any]:
+    def show(item: Seen) -> Alert:
         return item.to_json(site.settings.url)
 
     def cursor(item: Seen) -> int:
@@ -244,8 +251,11 @@ def get_alert(alert_id: AlertIdDep, site: SiteDep) -> Response:
     """
     detail = site.alerts.detail(alert_id)
     row = detail.seen.row
-    to_silence = {"metric": row.metric, "tags": dict(row.tags)}
-    return json_reply({**detail.to_json(site.settings.url), "to_silence": to_silence})
+    told: AlertDetails = {
+        **detail.to_json(site.settings.url),
+        "to_silence": {"metric": row.metric, "tags": dict(row.tags)},
+    }
+    return json_reply(told)
 
 
 @router.post("/alert/{alert_id}/ack", responses=_CHANGES, openapi_extra=_ACK)
@@ -328,7 +338,8 @@ def post_silence(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
     """
     row = site.acting.silence(document, by=account)
     alerts = len(site.alerts.silenced_by(row))
-    return json_reply({**row.to_json(time.time_ns()), "alerts": alerts}, status_code=201)
+    told: NewSilence = {**row.to_json(time.time_ns()), "alerts": alerts}
+    return json_reply(told, status_code=201)
 
 
 @router.delete("/silence/{silence_id}", responses=_CHANGES)
@@ -336,7 +347,8 @@ def delete_silence(silence_id: SilenceIdDep, site: SiteDep, account: AccountDep)
     """End a silence now. What still lives of the alerts that it was about is told then."""
     row = site.acting.end_silence(silence_id, by=account)
     message = f"The silence {silence_id} is over."
-    return json_reply({"message": message, **row.to_json(time.time_ns())})
+    told: EndedSilence = {"message": message, **row.to_json(time.time_ns())}
+    return json_reply(told)
 
 
 def _alerts(number: int, alert_id: int) -> str:
@@ -346,5 +358,9 @@ def _alerts(number: int, alert_id: int) -> str:
 
 def _reply(site: Site, alert_id: int, message: str, changed: Sequence[int]) -> Response:
     (seen,) = site.alerts.find(Which(ids=(alert_id,)), limit=1)
-    told = seen.to_json(site.settings.url)
-    return json_reply({"message": message, **told, "changed": sorted(changed)})
+    told: ChangedAlert = {
+        "message": message,
+        **seen.to_json(site.settings.url),
+        "changed": sorted(changed),
+    }
+    return json_reply(told)

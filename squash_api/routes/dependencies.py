@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -267,7 +267,7 @@ def paged_csv(
     found: Sequence[_Entry],
     *,
     cursor: Callable[[_Entry], Any],
-    show: Callable[[_Entry], dict[str, Any]],
+    show: Callable[[_Entry], Mapping[str, Any]],
     columns: Sequence[str],
 ) -> Response:
     """Reply as `paged_reply`, with a file of CSV; the header Link has the next page.
@@ -400,12 +400,19 @@ def _decompress(body: bytes, *, max_bytes: int) -> bytes:
 
 async def _object_or_form(request: Request) -> dict[str, Any]:
     if _media_type(request) != FORM:
-        return await _json_object(request)
+        return await json_object(request)
     body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES, takes_form=True)
     return form_object(body)
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request) -> dict[str, Any]:
+    """Read the body, of a request that is not a job, as a JSON object.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none, or contains what cannot be stored. Also raises as `read_body` does.
+    """
     body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES)
     try:
         orjson.loads(body)
@@ -445,7 +452,7 @@ def object_schema(properties: dict[str, Any], *needs: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(needs)}
 
 
-JsonObjectDep = Annotated[dict[str, Any], Depends(_json_object)]
+JsonObjectDep = Annotated[dict[str, Any], Depends(json_object)]
 """The body, of a request that is not a job, as a JSON object."""
 
 ObjectOrFormDep = Annotated[dict[str, Any], Depends(_object_or_form)]

@@ -69,6 +69,10 @@ def complete(document: dict[str, Any], *, settings: Settings, pages: Collection[
         }
     ]
     document["components"]["securitySchemes"] = schemes(session_cookie(settings))
+    # msgspec makes the schemas then, and nobody waits for that at the start.
+    from squash_api.routes.schemas import add_schemas  # noqa: PLC0415
+
+    add_schemas(document)
     is_closed = settings.read == "users"
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

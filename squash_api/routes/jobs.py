@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -41,6 +41,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
 from squash_api.routes.replies import FORM, JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
+from squash_api.schema import answers
 from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
@@ -210,7 +211,7 @@ async def take_in(
     return ingested
 
 
-def receipt_of(site: Site, ingested: Ingested) -> dict[str, Any]:
+def receipt_of(site: Site, ingested: Ingested) -> answers.Receipt:
     """Say what became of a job that was posted."""
     stored, outcome = ingested.stored, ingested.outcome
     notes = list(outcome.notes)
@@ -237,13 +238,16 @@ async def _checked(site: Site, account: Account) -> Account:
     return await run_in_threadpool(site.accounts.check_account, account)
 
 
-_NOTHING_LEFT_OUT: dict[str, list[str]] = {"absent": [], "skipped": [], "undeclared": []}
+_NOTHING_LEFT_OUT: answers.LeftOut = {"absent": [], "skipped": [], "undeclared": []}
 
 
 def _left_out(
     outcome: Outcome | Assessment, cleanings: Sequence[Cleaning] | None = None
-) -> dict[str, Any]:
-    """Return what a reply says of a job's values, at most so many of each kind."""
+) -> answers.LeftOut:
+    """Return what a reply says of a job's values, at most so many of each kind.
+
+    With `cleanings` it says `cleaned` too.
+    """
     lists: dict[str, Sequence[Any]] = {name: getattr(outcome, name) for name in _NOTHING_LEFT_OUT}
     found = first_of(lists if cleanings is None else {**lists, "cleaned": cleanings})
     # Names and keys that cannot be stored may have any length.
@@ -256,7 +260,7 @@ def _left_out(
         found["cleaned"] = [
             {"key": item.key[:MAX_TEXT_BYTES], "reason": item.reason} for item in found["cleaned"]
         ]
-    return found
+    return cast("answers.LeftOut", found)
 
 
 @router.get("/jobs", responses=errors_of(422))
@@ -328,7 +332,7 @@ def get_job_report(
     return json_reply([verdict.to_json() for verdict in verdicts])
 
 
-def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
+def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> answers.StoredJob:
     """Describe a job as the API shows it; dates are in UTC."""
     meta = {**job.meta, "packages": list(job.packages)}
     return {
@@ -343,7 +347,9 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
+def measurement_objects(
+    row: JobRow, job: Job, *, metrics: Metrics
+) -> Iterator[answers.StoredMeasurement]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason.
 
     Those that metrics have from arrays come last.
@@ -359,7 +365,7 @@ def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[
     }
     latest = {item.metric: item for item in job.measurements}
     for metric, item in latest.items():
-        shown: dict[str, Any] = {
+        shown: answers.StoredMeasurement = {
             "metric": metric,
             "value": outcome.values.get(metric),
             "unit": outcome.in_own_unit.get(metric, _unit_in_force(metric, item, metrics)),
@@ -372,7 +378,7 @@ def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[
             ],
         }
         if isinstance(item, Reduced) and metric in known:
-            shown |= {"reduced": known[metric].derivation.to_json().get("reduce")}
+            shown["reduced"] = known[metric].derivation.to_json().get("reduce")
         if metric in skipped and metric not in outcome.values:
             shown |= {"value": item.value, "unit": item.unit, "skipped": skipped[metric]}
         yield shown

@@ -29,6 +29,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema import answers
 from squash_api.site import Site
 from squash_api.trends.formats.answer import answer_chunks
 from squash_api.trends.formats.json import value_object
@@ -148,12 +149,12 @@ def post_measurement_(
 
 def list_measurements(
     reader: Reader, *, after: tuple[int, int], limit: int
-) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+) -> tuple[list[answers.StoredMeasurement], tuple[int, int] | None]:
     """List measurements of all jobs in order of arrival, and the cursor of the next page.
 
     A cursor is the id of a job, and how many of its measurements earlier pages had.
     """
-    found: list[dict[str, Any]] = []
+    found: list[answers.StoredMeasurement] = []
     last, seen = after[0] - 1, after[1]
     while True:
         with reader.view() as view:

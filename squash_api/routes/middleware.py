@@ -1,7 +1,8 @@
 """What every request passes through: it is normalized, timed and counted, its reply guarded.
 
-Posting a job, the only request that comes by the thousand, has a short way past the web framework,
-which costs a fifth of accepting a job (`benchmarks/`); what comes by Sasquatch's wire has one too.
+What comes by the thousand has a short way past the web framework: posting a job, for which that
+would cost a fifth more, what clients ask for before each, for which it would double the cost
+(`benchmarks/`, R1 and R3), and what comes by Sasquatch's wire.
 """
 
 import re
@@ -287,20 +288,29 @@ class ObservingMiddleware:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A route that is answered past the framework: its `path` as that has it, and its answer."""
+    """A route that is answered past the framework: its `path` as that has it, and its answer.
+
+    Of the requests for it, those whose scope `fits` are.
+    """
 
     path: str
     answer: Callable[[Request], Awaitable[Response]]
+    fits: Callable[[Scope], bool] | None = None
+
+
+def is_bare(scope: Scope) -> bool:
+    """Tell whether a request has neither parameters nor a cookie, which might name a session."""
+    return not scope["query_string"] and all(name != b"cookie" for name, _ in scope["headers"])
 
 
 @dataclass(slots=True)
 class Ways:
-    """All ways there are: `posts` of POST requests by their paths, and those that `find` finds.
+    """All ways there are: the `fixed` by method and path, and those that `find` finds.
 
     There are none until the modules of their routes are imported.
     """
 
-    posts: Mapping[str, Way] = field(default_factory=dict)
+    fixed: Mapping[tuple[str, str], Way] = field(default_factory=dict)
     find: Callable[[Scope], Way | None] = lambda _: None
 
 
@@ -321,8 +331,9 @@ class ShortWay:
         way = None
         if scope["type"] == "http":
             ways = self._ways
-            way = ways.posts.get(scope["path"]) if scope["method"] == "POST" else None
-            way = way or ways.find(scope)
+            way = ways.fixed.get((scope["method"], scope["path"])) or ways.find(scope)
+            if way is not None and way.fits is not None and not way.fits(scope):
+                way = None
         if way is None:
             await self._app(scope, receive, send)
             return

@@ -84,7 +84,8 @@ class PageRoute(Route):
 
 def means_html(scope: Scope) -> bool:
     """Return whether a request is for a page, by its Accept header or its `format`."""
-    asked = parse_qs(scope["query_string"].decode("latin-1")).get("format")
+    query = scope["query_string"]
+    asked = parse_qs(query.decode("latin-1")).get("format") if query else None
     return asked[0] == "html" if asked else prefers_html(_accept(scope))
 
 

@@ -30,6 +30,7 @@ from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.routes.runs import run_path
+from squash_api.schema import answers
 from squash_api.schema.names import META_PREFIX, RUN_ID, TEXT_SUFFIX, Context
 from squash_api.schema.notebooks import (
     BLOB,
@@ -63,7 +64,7 @@ _LARGEST = 2**53
 
 Result = Literal["failed", "finished"]
 
-RESULTS: tuple[str, ...] = get_args(Result)
+RESULTS: tuple[Result, ...] = get_args(Result)
 """Whether a cell failed."""
 
 
@@ -255,7 +256,40 @@ def parameter_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def notebook_object(item: NotebookRun, url: str) -> dict[str, Any]:
+class Notebook(answers.JudgedState):
+    """A run of a notebook, and how it stands; null is what its job does not say."""
+
+    job: int
+    """The id of its job."""
+    url: str
+    """URL of the run."""
+    html: str
+    """URL of the notebook as a page."""
+    ipynb: str
+    """URL of the executed notebook as a file."""
+    template: str
+    """The notebook that was run."""
+    parameters: dict[str, Any]
+    """The parameters that it was run with, by name."""
+    version_tag: str | None
+    """The release that it is about."""
+    run_id: str | None
+    """The run that it is about."""
+    run: str | None
+    """URL of the run that it is part of."""
+    date: str
+    """When it ended."""
+    result: Result
+    """Whether a cell failed."""
+    problem: str | None
+    """What went wrong."""
+    cells: int | None
+    """Number of cells that ran."""
+    duration_s: float | None
+    """How long it ran, in seconds."""
+
+
+def notebook_object(item: NotebookRun, url: str) -> Notebook:
     """Return a run as the API shows it."""
     address = f"{url}/notebook/{item.job_id}"
     return {
@@ -277,7 +311,7 @@ def notebook_object(item: NotebookRun, url: str) -> dict[str, Any]:
     }
 
 
-def result_of(item: NotebookRun) -> str:
+def result_of(item: NotebookRun) -> Result:
     """Return which of `RESULTS` a run has."""
     return RESULTS[0] if item.is_failed else RESULTS[1]
 

@@ -1,16 +1,21 @@
 """The API as a whole: its map, its version, and how much the record holds."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 
+import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Scope
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
 from squash_api.routes.dependencies import PageDep, SiteDep, paged_reply
-from squash_api.routes.middleware import PREFIX
+from squash_api.routes.middleware import PREFIX, is_bare
+from squash_api.routes.negotiation import means_html
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
+from squash_api.site import Site
 
 router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
@@ -46,13 +51,24 @@ ENDPOINTS = (
 
 
 @router.get("/")
-async def get_root(request: Request, site: SiteDep) -> Response:
+async def get_root(request: Request) -> Response:
     """Return the absolute URL of every endpoint, by name. Clients start here."""
-    root, prefix = site.settings.url, request.scope.get(PREFIX)
-    if prefix:
-        # As the services had them whose clients ask here.
-        return json_reply({name: f"{root}{prefix}/{name}/" for name in ENDPOINTS})
-    return json_reply({name: f"{root}/{name}" for name in ENDPOINTS})
+    # The short way gives only the request.
+    site: Site = request.app.state.site
+    body = _map_of(site.settings.url, request.scope.get(PREFIX) or "")
+    return Response(body, media_type="application/json")
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Tell whether a request is plainly for the map: no page, no parameters, nobody's session."""
+    return is_bare(scope) and not means_html(scope)
+
+
+@lru_cache(maxsize=16)
+def _map_of(root: str, prefix: str) -> bytes:
+    """Write the map; below a prefix as the services had it whose clients ask there."""
+    end = "/" if prefix else ""
+    return orjson.dumps({name: f"{root}{prefix}/{name}{end}" for name in ENDPOINTS})
 
 
 @router.get("/version")

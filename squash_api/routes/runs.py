@@ -22,6 +22,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.jobs import job_object
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema import answers
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
@@ -231,13 +232,13 @@ def _time_cursor(page: Page) -> int | None:
     return int(text)
 
 
-def _summary_object(run: RunSummary, url: str) -> dict[str, Any]:
+def _summary_object(run: RunSummary, url: str) -> answers.Run:
     path = f"/job/{run.job_id}" if run.run_id is None else run_path(run.pipeline, run.run_id)
     return {
         "pipeline": run.pipeline,
         "run_id": run.run_id,
         "dataset": run.dataset,
-        "filters": run.filters,
+        "filters": list(run.filters),
         "url": f"{url}{path}",
         "run_url": run.run_url,
         "version_tag": run.version_tag,
@@ -250,7 +251,7 @@ def _summary_object(run: RunSummary, url: str) -> dict[str, Any]:
     }
 
 
-def _detail_object(run: RunDetail, url: str) -> dict[str, Any]:
+def _detail_object(run: RunDetail, url: str) -> answers.RunDetails:
     return {
         "pipeline": run.pipeline,
         "run_id": run.run_id,
@@ -271,7 +272,7 @@ def _detail_object(run: RunDetail, url: str) -> dict[str, Any]:
     }
 
 
-def _member_object(member: RunMember, url: str) -> dict[str, Any]:
+def _member_object(member: RunMember, url: str) -> answers.JobOfRun:
     return {
         "id": member.job.job_id,
         "url": f"{url}/job/{member.job.job_id}",

@@ -1,6 +1,6 @@
 """How every metric stands now, as the page `/` shows it, for programs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -10,6 +10,7 @@ from squash_api.judging.wording import date_text
 from squash_api.routes.dependencies import PageDep, SiteDep, id_cursor, next_link
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema import answers
 from squash_api.schema.text import tag_text
 from squash_api.standings.board import Entry, Row, Wanted, in_state, worst_first
 
@@ -55,39 +56,41 @@ def get_standings(
     )
 
 
-def _entry_object(entry: Entry, url: str) -> dict[str, Any]:
+def _entry_object(entry: Entry, url: str) -> answers.Standing:
     return {
         "metric": entry.name,
         "unit": entry.unit,
         "state": entry.state,
-        "states": entry.states,
+        "states": list(entry.states),
         "series": [_row_object(row, url) for row in entry.rows],
         "late": [_late_object(series) for series in entry.late],
     }
 
 
-def _row_object(row: Row, url: str) -> dict[str, Any]:
+def _row_object(row: Row, url: str) -> answers.StandingSeries:
     standing = row.standing
     return {
         "state": row.worst,
-        "states": row.states,
+        "states": list(row.states),
         "tags": dict(standing.tags),
         "value": standing.value,
         "date": date_text(standing.time_ns),
         "job": f"{url}/job/{standing.job_id}",
         "run_id": standing.run_id,
-        "broken": standing.broken,
+        "broken": list(standing.broken),
         "verdict": None if row.verdict is None else row.verdict.to_json(),
         "late": None if row.late is None else _late_object(row.late),
     }
 
 
-def _late_object(series: ExpectedSeries) -> dict[str, Any]:
-    return {
+def _late_object(series: ExpectedSeries) -> answers.LateSeries:
+    told: answers.LateSeries = {
         "specification": series.specification,
         "level": series.level,
         "tags": dict(series.tags),
         "late_s": series.late_s,
         "since": date_text(series.since_ns),
-        **({"missing": series.missing} if series.missing else {}),
     }
+    if series.missing:
+        told["missing"] = series.missing
+    return told

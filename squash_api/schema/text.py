@@ -78,7 +78,9 @@ def repaired(text: str) -> str:
 def sent_number(text: str) -> float:
     """Read the text of a number of JSON with a point or an exponent."""
     number = float(text)
-    is_held = not isfinite(number) or Decimal(text) == Decimal(repr(number))
+    # As it is usually written: comparing decimals costs more than all else here.
+    is_held = repr(number) == text
+    is_held = is_held or not isfinite(number) or Decimal(text) == Decimal(repr(number))
     return number if is_held else SentNumber(text)
 
 

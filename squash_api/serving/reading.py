@@ -191,8 +191,9 @@ def run(settings: Settings, control: socket.socket) -> None:
     follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
     take_short_turns()
     spare_cycle_search()
-    os.nice(_NICE)
     import_pages()
+    # Not earlier, since the first page waits for it, and not later: threads inherit it.
+    os.nice(_NICE)
     if control.recv(1) != GO:
         _leave()
     control.setblocking(False)

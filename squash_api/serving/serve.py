@@ -14,6 +14,7 @@ import uvicorn
 from squash_api.app import create_app
 from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs, follow_settings
+from squash_api.serving.beside import beside
 from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
@@ -109,7 +110,13 @@ def _make_server(
     settings: Settings, readers: Readers, *, may_withdraw: bool, was_replica: bool = False
 ) -> "_Server":
     """Open the site and make what serves it."""
-    app = create_app(settings, may_withdraw=may_withdraw, was_replica=was_replica)
+    app = create_app(
+        settings,
+        may_withdraw=may_withdraw,
+        was_replica=was_replica,
+        # Whoever wants no process beside the service wants none at all.
+        beside=beside if settings.readers else None,
+    )
     site: Site = app.state.site
     figures = site.figures
     connections = Connections(

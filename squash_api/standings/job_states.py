@@ -35,6 +35,7 @@ from squash_api.judging.states import (
 )
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
+from squash_api.schema import answers
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.standings.evidence import Evidence
 from squash_api.verify.derivation import NOT_DERIVED
@@ -102,7 +103,7 @@ class JobState:
             return not self.not_measured
         return all(state != NOT_MEASURED or name in ignored for name, state in self.states.items())
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> answers.JudgedState:
         """Return the state as the API shows it."""
         return {
             "state": self.word,

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.index.code_changes import PackageChange
 from squash_api.index.contexts import SeriesJob
 from squash_api.index.reader import Reader, View
 from squash_api.judging.states import BROKEN, INFO, NOT_MEASURED, RANKS
+from squash_api.schema import answers
 from squash_api.standings.job_states import JobState, JobStates, faults_of, total
 
 MOST_JOBS = 500
@@ -63,7 +63,7 @@ class Comparison:
     packages: Sequence[PackageChange] | None
     unknown: Sequence[str] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> answers.OtherRun:
         """Return the comparison as the API shows it."""
         packages = None if self.packages is None else [item.to_json() for item in self.packages]
         return {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import structlog
@@ -79,6 +79,23 @@ def _forget_unused(connection: Connection) -> None:
     forget_unused(connection, unmeasured(connection), user_id=None)
 
 
+class PruneRound(TypedDict):
+    """The last daily prune."""
+
+    began: str
+    """When it began."""
+    ended: str | None
+    """When it ended; null while it is not over."""
+    before: str
+    """What is older than this was pruned."""
+    jobs: int
+    """Number of jobs that were pruned."""
+    bytes: int
+    """Their size, in bytes."""
+    kept: dict[str, int]
+    """Numbers of old jobs that stay, by why they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """The last daily prune: when it began and ended (ns), what was old, and what became of it.
@@ -95,7 +112,7 @@ class Round:
     owner: str = ""
     until_ns: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> PruneRound:
         """Describe it for JSON."""
         return {
             "began": date_text(self.began_ns),

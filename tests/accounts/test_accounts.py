@@ -491,3 +491,67 @@ async def test_who_has_registered_from_an_address_is_known_there(accounts: Accou
             await accounts.check_password(f"guess {i}", "wrong", address="192.0.2.1")
     accounts._passwords._remembered.clear()
     assert (await accounts.check_password("mole", PASSWORD, address="192.0.2.1")).name == "mole"
+
+
+# Logging in again within a second
+
+
+async def logged_in_twice(accounts: Accounts) -> None:
+    """Register and log in, until nobody looks into the record for it."""
+    await accounts.register("mole", "desert-rose", key=None)
+    for _ in range(2):
+        await accounts.check_password("mole", "desert-rose")
+
+
+async def test_who_logs_in_again_at_once_is_not_looked_up(
+    accounts: Accounts, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await logged_in_twice(accounts)
+    monkeypatch.setattr(record, "read", None)
+    assert (await accounts.check_password("mole", "desert-rose")).name == "mole"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda accounts: accounts.set_password("mole", "another-rose"),
+        lambda accounts: accounts.disable("mole"),
+        lambda accounts: accounts.change("mole", role=None, is_disabled=True),
+    ],
+)
+async def test_a_login_ends_with_a_change_although_it_was_right_a_moment_ago(
+    accounts: Accounts, change: Callable[[Accounts], object]
+) -> None:
+    await logged_in_twice(accounts)
+    await asyncio.to_thread(change, accounts)
+    await refusal(accounts, "mole", "desert-rose")
+
+
+async def test_a_login_has_the_new_role_although_it_was_right_a_moment_ago(
+    accounts: Accounts,
+) -> None:
+    await logged_in_twice(accounts)
+    await asyncio.to_thread(accounts.set_role, "mole", "admin")
+    assert (await accounts.check_password("mole", "desert-rose")).is_admin
+
+
+async def test_after_a_wrong_password_the_right_one_is_looked_up(
+    accounts: Accounts, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await logged_in_twice(accounts)
+    await refusal(accounts, "mole", "dessert-rose")
+    monkeypatch.setattr(record, "read", None)
+    with pytest.raises(TypeError):
+        await accounts.check_password("mole", "desert-rose")
+
+
+async def test_a_token_of_a_login_that_another_process_has_ended_is_void(
+    accounts: Accounts, record: Record, tmp_path: Path
+) -> None:
+    await logged_in_twice(accounts)
+    other = other_accounts(record, tmp_path)
+    await asyncio.to_thread(other.set_password, "mole", "another-rose")
+    late = await accounts.check_password("mole", "desert-rose")
+    with pytest.raises(UnauthorizedError):
+        accounts.check_account(late)
+    other.close()

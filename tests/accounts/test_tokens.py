@@ -263,13 +263,21 @@ def test_a_key_that_is_too_short_makes_no_token() -> None:
         issue(Tokens("short", minutes=60))
 
 
-def test_read_tokens_are_remembered_and_forgeries_are_not(tokens: Tokens) -> None:
-    token = issue(tokens)
+def test_tokens_are_remembered_once_they_are_made_or_read_and_forgeries_are_not(
+    tokens: Tokens,
+) -> None:
+    made, read = issue(tokens), issue(Tokens(SECRET, minutes=60))
     for _ in range(3):
-        tokens.read(token)
-        refusal(tokens, token + "x")
-    seen = tokens._read_signed.cache_info()
-    assert (seen.hits, seen.currsize) == (2, 1)
+        tokens.read(made)
+        tokens.read(read)
+        refusal(tokens, made + "x")
+    assert set(tokens._known) == {made, read}
+
+
+def test_what_is_remembered_of_a_token_that_was_made_is_what_it_says(clock: Clock) -> None:
+    tokens = Tokens(SECRET, minutes=60, clock=clock)
+    token = issue(tokens)
+    assert tokens.read(token) == Tokens(SECRET, minutes=60, clock=clock).read(token)
 
 
 @pytest.mark.parametrize("scheme", ["JWT", "jwt", "Bearer", "bEARER"])

@@ -399,7 +399,8 @@ def test_waiting_ends_with_the_last_status_when_time_is_over() -> None:
 def test_the_report_of_a_job_is_a_list_of_verdicts() -> None:
     service = FakeService()
     service.answers["/job/7/report"] = [httpx.Response(200, json=[{"status": "passed"}])]
-    assert make_squash(service).report(7) == [{"status": "passed"}]
+    (verdict,) = make_squash(service).report(7)
+    assert verdict["status"] == "passed"
 
 
 def test_the_artifacts_of_a_job_come_from_all_pages() -> None:

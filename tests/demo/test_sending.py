@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -60,7 +61,7 @@ def test_no_day_begins_once_the_demo_is_told_to_stop(fake: FakeService, squash: 
 
 
 def test_a_judged_job_has_its_id_status_and_verdicts(fake: FakeService, squash: Squash) -> None:
-    verdicts = [{"specification": "p.m.design", "status": "passed"}]
+    verdicts: Any = [{"specification": "p.m.design", "status": "passed"}]
     fake.answers["/job/1/report"] = [httpx.Response(200, json=verdicts)]
     judged = judge(squash, make_days(1)[0][0])
     assert judged.job_id == 1

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx
+import jwt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 from squash_api.ingest import assessment, document
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore
+from squash_api.routes.middleware import NormalizingMiddleware
 from tests.support.builders import make_body, measured
-from tests.support.calls import Calls, log_in
+from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
 from tests.support.json_documents import hostile_text, jobs, values, wild_jobs
 from tests.support.module_entries import calls_noted, entries, way_between
@@ -262,6 +265,81 @@ def test_a_deep_body_is_refused_by_both_ways_or_by_none(
         if reply.status_code == 202:
             assert_read_alike(ways, reply.json()["id"])
     assert statuses == {202, 422}
+
+
+# What clients ask for before each job
+
+
+def seen(reply: httpx.Response) -> tuple[int, dict[str, str], str]:
+    """Return what two replies to the same have in common; tokens are made of what is random."""
+    headers = {name: text for name, text in reply.headers.items() if name != "x-request-id"}
+    text = reply.text
+    if reply.status_code == 200 and "access_token" in text:
+        claims = jwt.decode(reply.json()["access_token"], options={"verify_signature": False})
+        text = str({**claims, "jti": "", "iat": 0, "nbf": 0, "exp": claims["exp"] - claims["iat"]})
+        del headers["content-length"]
+    return reply.status_code, headers, text
+
+
+def ask_both_ways(ways: Ways, method: str, path: str, **options: Any) -> httpx.Response:
+    """Ask by the short way, and again with a cookie that means nothing; compare the replies."""
+    short = ways.short.client.request(method, path, **options)
+    headers = {**options.pop("headers", {}), "Cookie": "other=1"}
+    whole = ways.short.client.request(method, path, headers=headers, **options)
+    assert seen(short) == seen(whole)
+    return short
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Accept": "application/json"},
+        {"Accept": "*/*"},
+        {"Accept": "version=1.0"},
+        {"Accept": "text/html"},
+        {"Accept": "text/html;q=0.1, application/json"},
+        {"Authorization": "JWT none"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/?format=json", "/?format=html", "/?x=1"])
+def test_the_map_is_the_same_by_both_ways(ways: Ways, path: str, headers: dict[str, str]) -> None:
+    ask_both_ways(ways, "GET", path, headers=headers)
+
+
+RIGHT = {"username": "ada", "password": PASSWORD}
+LOGINS = {
+    "right": json.dumps(RIGHT).encode(),
+    "with more": json.dumps({**RIGHT, "more": [1.00000000000000001]}).encode(),
+    "wrong": json.dumps({**RIGHT, "password": "wrong"}).encode(),
+    "nobody": b'{"username": "nobody", "password": "x"}',
+    "a key": b'{"username": "ada", "password": "sq_0123456789ab_x"}',
+    "nothing": b"",
+    "no object": b"[]",
+    "no JSON": b'{"username": ',
+    "no name": b'{"password": "x"}',
+    "no password": b'{"username": "ada"}',
+    "null": b'{"username": "ada", "password": null}',
+    "a number": b'{"username": 1, "password": "x"}',
+    "half a letter": b'{"username": "\\ud800", "password": "x"}',
+    "NUL": b'{"username": "a\\u0000da", "password": "x"}',
+    "a long one": json.dumps({**RIGHT, "password": "x" * 2000}).encode(),
+    "too much": b" " * 1_000_001,
+}
+
+
+@pytest.mark.parametrize("body", LOGINS.values(), ids=LOGINS.keys())
+def test_a_login_is_answered_alike_by_both_ways(ways: Ways, body: bytes) -> None:
+    for headers in ({}, JSON) if len(body) < 1000 else (JSON,):
+        ask_both_ways(ways, "POST", "/auth", content=body, headers=headers)
+    ask_both_ways(ways, "POST", "/auth?x=1", content=body, headers=JSON)
+
+
+def test_a_map_and_a_login_go_the_short_way(ways: Ways) -> None:
+    with patch.object(NormalizingMiddleware, "__call__", side_effect=AssertionError("not short")):
+        assert ways.short.client.get("/").status_code == 200
+        reply = ways.short.client.post("/auth", json=RIGHT)
+    assert reply.status_code == 200, reply.text
 
 
 # How far it is

@@ -25,7 +25,7 @@ from tests.support.service import Service
 from tests.support.site import AS_JSON, job_document, wait_for
 from tests.support.slack import Slack
 
-HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "4"))
+HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "2"))
 JOBS = 50
 # So many share a Kapacitor.
 TOGETHER = 20

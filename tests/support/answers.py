@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -189,6 +190,28 @@ def _settled(text: str) -> str:
     for settle in _SETTLING:
         text = settle(text)
     return text
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An answer in JSON that is kept, and the request that it is to."""
+
+    name: str
+    method: str
+    path: str
+    status: str
+    content: Any
+
+
+def kept_in_json() -> Iterator[Kept]:
+    """Read the answers that are kept, as far as they are JSON."""
+    for path in sorted(ANSWERS.iterdir()):
+        for text in path.read_bytes().decode().split(_BETWEEN):
+            asked, _, answer = text.partition("\n-> ")
+            told, _, body = answer.partition("\n\n")
+            if "\ncontent-type: application/json" in told:
+                method, place = asked.partition("\n")[0].split(" ", 1)
+                yield Kept(path.stem, method, place, told[:3], json.loads(body))
 
 
 def answer_path(name: str) -> Path:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
+from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,15 @@ def _of_the_start(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 _OURS = _of_the_start(os.environ)
-_first = Lock()
+_preparing = Lock()
+
+
+@cache
+def _prepare() -> None:
+    """Start the process that is forked."""
+    # It imports what is to be forked from the current folder.
+    with _preparing, chdir(_ROOT):
+        forkserver.ensure_running()
 
 
 def begins_alike(environment: Mapping[str, str]) -> bool:
@@ -67,9 +76,7 @@ class Forked:
         errors: Path | None = None,
         given: Path | None = None,
     ) -> None:
-        with _first, chdir(_ROOT):
-            # From the current folder it imports what it is to fork.
-            forkserver.ensure_running()
+        _prepare()
         files = tuple(str(item) for item in (given or os.devnull, output, errors or output))
         self._process = _CONTEXT.Process(
             target=_run, args=(list(arguments), dict(environment), str(folder), files), daemon=True

@@ -166,6 +166,28 @@ def _ask(asked: Asked, calls: Calls, path: str, method: str, operation: dict[str
             asked.replies[name] = {f"{reply.status_code}": shortened(reply.json())}
 
 
+def closed(document: dict[str, Any]) -> dict[str, Any]:
+    """Copy a document so that answers may have what is described and nothing else.
+
+    Failures may have more: what a client of an old service reads.
+    """
+    made: dict[str, Any] = json.loads(json.dumps(document))
+    for name, schema in made["components"]["schemas"].items():
+        if not name.startswith("Error"):
+            _close(schema)
+    return made
+
+
+def _close(node: Any) -> None:
+    if isinstance(node, dict):
+        if isinstance(node.get("properties"), dict):
+            node.setdefault("additionalProperties", False)
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            _close(item)
+
+
 def shortened(answer: Any) -> Any:
     """Leave out all but the first entries of lists, and secrets."""
     if isinstance(answer, dict):

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from squash_api.judging.kinds.criterion import Bound, Criterion, mapping_at
+from squash_api.schema.answers import Shown
 from squash_api.verify.metrics import Fault
 
 Over = Literal["job", "run"]
@@ -89,7 +90,7 @@ class Compound(Criterion):
             asked = {"all": names}
         return {_COMPOUND: {**asked, "over": self.over}}
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         """Return the word, how many it takes, and of how many."""
         return {"operator": _FEWER, "threshold": [self.at_least, len(self.members)]}
 

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any, ClassVar, NamedTuple, Self
 
 from squash_api.judging.wording import number_text, plain_number
+from squash_api.schema.answers import Shown
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import Fault, parse_unit
 from squash_api.verify.units import UnitError, converter, quantity_value
@@ -78,7 +79,7 @@ class Criterion(ABC):
         """Return the keys of a document."""
 
     @abstractmethod
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         """Return what verdicts and reports show of it next to the unit: `operator`, `threshold`.
 
         `operator` is a sign or a word that no other kind has; `threshold` is a number, or a list of

@@ -18,6 +18,7 @@ from squash_api.judging.kinds.criterion import (
     read_unit,
 )
 from squash_api.judging.wording import exact_number, plain_number
+from squash_api.schema.answers import Shown
 from squash_api.verify.metrics import Fault
 
 _WITHIN = "within"
@@ -88,7 +89,7 @@ class Range(Criterion):
         present = {key: end for key, end in ends.items() if end is not None}
         return {"range": {**present, "unit": self.unit}}
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         """Return the word and the two ends."""
         return {"operator": _WITHIN, "threshold": [self.low, self.high]}
 

@@ -17,6 +17,7 @@ from squash_api.judging.kinds.criterion import (
     read_unit,
 )
 from squash_api.judging.wording import exact_number
+from squash_api.schema.answers import Shown
 from squash_api.verify.metrics import Fault
 
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
@@ -102,7 +103,7 @@ class Threshold(Criterion):
         """Return the key `threshold`."""
         return {"threshold": {"value": self.value, "unit": self.unit, "operator": self.operator}}
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         """Return the operator and the number."""
         return {"operator": self.operator, "threshold": self.value}
 

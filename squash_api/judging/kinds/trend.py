@@ -15,6 +15,7 @@ from squash_api.judging.kinds.criterion import (
     read_unit,
 )
 from squash_api.judging.kinds.range import Range
+from squash_api.schema.answers import Shown
 from squash_api.verify.metrics import Fault
 
 Direction = Literal["both", "up", "down"]
@@ -128,9 +129,9 @@ class Trend(Criterion):
             }
         }
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         """Return the direction with the word, and k, floor, n, offset and min_history."""
-        numbers = [self.k, self.floor, self.n, self.offset, self.min_history]
+        numbers: list[float | None] = [self.k, self.floor, self.n, self.offset, self.min_history]
         return {"operator": f"{self.direction} {_TREND}", "threshold": numbers}
 
     @property

@@ -1,7 +1,7 @@
 """Measurements as JSON: a page, or all that is asked for as one page."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import orjson
 
@@ -10,9 +10,36 @@ from squash_api.trends.question import ALL_FIELDS
 from squash_api.trends.series import Value, values_of
 
 
-def value_object(value: Value, *, fields: Sequence[str] = ()) -> dict[str, Any]:
+class FoundValue(TypedDict):
+    """A value of a metric, and the job that it is of."""
+
+    metric: str
+    """The metric's full name."""
+    value: float | None
+    """The value, in `unit`; null if it is absent."""
+    unit: str | None
+    """The metric's unit, in astropy's spelling, or the one that was asked for."""
+    job: int
+    """The job's id."""
+    time: str
+    """When it was measured, to the nanosecond."""
+    time_ns: int
+    """The same, in nanoseconds since 1970."""
+    run_id: str | None
+    """The id of its run."""
+    run_url: str | None
+    """URL of the run where it ran."""
+    version_tag: str | None
+    """The release of the software."""
+    tags: Mapping[str, str]
+    """The tags of its series."""
+    fields: NotRequired[dict[str, Any]]
+    """The metadata that were asked for as `fields`, by name."""
+
+
+def value_object(value: Value, *, fields: Sequence[str] = ()) -> FoundValue:
     """Describe a value for JSON, with these fields; `*` stands for all that the job has."""
-    shown: dict[str, Any] = {
+    shown: FoundValue = {
         "metric": value.metric,
         "value": value.value,
         "unit": value.unit,
