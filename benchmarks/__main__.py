@@ -48,7 +48,10 @@ _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R9": commands.measure_starting,
     "R10": sasquatch.measure,
     "R11": evenness.measure,
-    "R12": pages.measure_report,
+    "R12": lambda checkout: [
+        *pages.measure_report(checkout),
+        *commands.measure_first_requests(checkout),
+    ],
     "P1": engines.measure,
     "pages": pages.measure,
 }

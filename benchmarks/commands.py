@@ -1,21 +1,36 @@
-"""R8 and R9: how long people wait at a terminal for generating, starting and the help."""
+"""R8, R9, R12: how long people wait for generating, starting, the help, and after a start."""
 
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from benchmarks.checkout import ROOT, Checkout, bare_environment
+import httpx
+
+from benchmarks.asking import HTML, JSON
+from benchmarks.big_record import Size, big_service, make_jobs, metric_name
+from benchmarks.checkout import ROOT, Checkout, bare_environment, make_folder
 from benchmarks.many_specs import make_specs
 from benchmarks.report import Figure, progress
-from benchmarks.servers import echo_server, running, service_server, service_variables
+from benchmarks.servers import (
+    Server,
+    echo_server,
+    log_in,
+    running,
+    service_server,
+    service_variables,
+)
 
 _ROUNDS = 7
 _LONGEST_S = 120
 _MANY, _FEW = 1705, 170
+_STARTS = 5
+# A record with something on every page.
+_SMALL = Size(200, 100)
+_FIRST_NEW = 1_000_000
 
 
 def measure_generating(checkout: Checkout) -> list[Figure]:
@@ -100,6 +115,56 @@ def _start(checkout: Checkout) -> Figure:
         bar=2,
         is_ceiling=True,
     )
+
+
+def measure_first_requests(checkout: Checkout) -> list[Figure]:
+    """R12: the first request of each kind, sent as soon as a start has got its first reply."""
+    with TemporaryDirectory(dir=make_folder("scratch")) as folder:
+        service = big_service(checkout, Path(folder, "first"), _SMALL)
+        with running(service):
+            token = log_in(service)
+        body = next(make_jobs(_SMALL, first=_FIRST_NEW))
+        kinds: dict[str, Callable[[httpx.Client], httpx.Response]] = {
+            "/": lambda client: client.get("/", headers={"Accept": HTML}),
+            "/metric": _ask_with_plot,
+            "/report": lambda client: client.get("/report"),
+            "POST /job": lambda client: client.post(
+                "/job",
+                content=body,
+                headers={"Authorization": f"JWT {token}", "Content-Type": JSON},
+            ),
+        }
+        found = {
+            name: [_first_ms(service, ask) for _ in range(_STARTS)] for name, ask in kinds.items()
+        }
+    return [
+        Figure(
+            f"R12 first {name}",
+            f"{name}: ms, the first request after a start",
+            times,
+            bar=200,
+            is_ceiling=True,
+        )
+        for name, times in found.items()
+    ]
+
+
+def _first_ms(service: Server, ask: Callable[[httpx.Client], httpx.Response]) -> float:
+    # The client is made before: that takes long.
+    client = httpx.Client(base_url=service.url, trust_env=False, timeout=60)
+    with client, running(service):
+        started = time.perf_counter()
+        reply = ask(client)
+        took_ms = (time.perf_counter() - started) * 1000
+        assert reply.is_success, reply.text
+    progress(f"R12 first {reply.request.url.path}: {took_ms:.0f} ms")
+    return took_ms
+
+
+def _ask_with_plot(client: httpx.Client) -> httpx.Response:
+    page = client.get(f"/metric/{metric_name(0)}", headers={"Accept": HTML})
+    assert page.status_code == 200, page.text
+    return client.get(f"/metric/{metric_name(0)}/plot")
 
 
 def _help(checkout: Checkout) -> Figure:

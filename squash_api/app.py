@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from squash_api.delivery.interpreter import spare_cycle_search
 from squash_api.errors import Detail, SettingsError, SquashError
 from squash_api.pages import addresses
 from squash_api.routes.admission import AT_ONCE, Admission, Places
@@ -34,7 +36,7 @@ from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import PUBLIC, SCOPE_OF
 from squash_api.settings import Settings
-from squash_api.site import Site, spare_cycle_search
+from squash_api.site import Site
 from squash_api.verify.units import astropy_units
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ _PATHS = [
 ]
 
 # The other pages are imported after the first request may have come.
+_HEAD_START_S = 0.3
 _FIRST_PAGES = frozenset({"/", "/metric/{name:text}", "/report"})
 
 _log = structlog.get_logger(__name__)
@@ -204,6 +207,8 @@ def import_pages() -> None:
 def _read_on(app: FastAPI) -> None:
     """Import and open what requests may need, then do what would delay the first of a kind."""
     site: Site = app.state.site
+    # Whoever has waited for the start is answered first.
+    time.sleep(_HEAD_START_S)
     put_all(app)
     site.open_all(but={"background", "events"})
     _look(site)
@@ -277,6 +282,9 @@ def _start_rest(app: FastAPI) -> None:
             put_all(app)
             site.open_all()
             _look(site)
+        else:
+            # Of failures, and of whoever logs in.
+            LaterPage("pages.account:login_page").load()
     except Exception as error:  # noqa: BLE001  whatever it is, the service must not go on like this
         _log.critical("the service cannot go on", exc_info=error, runbook=SquashError.code)
         site.has_failed.set()

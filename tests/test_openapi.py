@@ -201,6 +201,18 @@ def test_every_answer_in_json_has_an_example_that_its_schema_describes(
     assert silent == []
 
 
+def test_schemas_have_readable_names_and_describe_every_field(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch("[A-Z][A-Za-z]+", name)] == []
+    silent = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, described in schema["properties"].items()
+        if not described.get("description", "").endswith(".")
+    ]
+    assert not silent
+
+
 def test_kept_answers_are_as_described(document: dict[str, Any]) -> None:
     document = closed(document)
     patterns = {

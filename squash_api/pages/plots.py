@@ -1,13 +1,16 @@
 """Plots of a metric: from plain rows to the document that Bokeh draws in the browser. Pure.
 
-Making Bokeh's models takes a hundred times as long as filling in the points. So the models are made
-once for each theme and kind of axis, and a plot is a copy of their JSON with its own data. Bokeh is
-imported when the first plot is made: that takes half a second.
+Making Bokeh's models takes a hundred times as long as filling in the points, and importing it half
+a second. So the models of each theme and kind of axis are kept in `plots.json`, as
+`tests/support/plots.py` writes it, and a plot is a copy of their JSON with its own data. Bokeh is
+imported only if another release of it is installed than that which made them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -17,6 +20,9 @@ from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.wording import number_text
 
 ThemeName = Literal["light", "dark"]
+
+KEPT = Path(__file__).with_name("plots.json")
+"""The plots without data, and the release of Bokeh that made them."""
 
 FONT = "system-ui, sans-serif"
 
@@ -169,9 +175,8 @@ def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Make in advance what the first plots would wait for."""
-    for theme in PALETTES:
-        _empty_plot(theme, is_time=True)
+    """Import in advance what the first plot of a blob would wait for."""
+    load_bokeh()
 
 
 def colour_of(line: Line, index: int, theme: ThemeName) -> str:
@@ -291,6 +296,25 @@ def _fill(source: dict[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
 
 @lru_cache(maxsize=8)
 def _empty_plot(theme: ThemeName, *, is_time: bool, has_steps: bool = False) -> bytes:
+    kept = _kept()
+    if kept["bokeh"] != version("bokeh"):
+        return make_empty_plot(theme, is_time=is_time, has_steps=has_steps)
+    return orjson.dumps(kept["plots"][key_of(theme, is_time=is_time, has_steps=has_steps)])
+
+
+@cache
+def _kept() -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(KEPT.read_bytes())
+    return found
+
+
+def key_of(theme: ThemeName, *, is_time: bool, has_steps: bool) -> str:
+    """Return the key that `plots.json` has a plot without data under."""
+    return " ".join((theme, "time" if is_time else "number", *(["steps"] if has_steps else ())))
+
+
+def make_empty_plot(theme: ThemeName, *, is_time: bool, has_steps: bool) -> bytes:
+    """Make a plot without data, with Bokeh, as JSON."""
     ranges = load_bokeh().models.DataRange1d
     plot = empty_figure(
         name="plot",

@@ -179,18 +179,17 @@ class _Process:
         if self._is_stopped:
             return
         try:
-            if self._control is None:
-                self._launch()
+            control = self._control or self._launch()
         except OSError as error:
             self._disconnect()
             self.has_begun.set()
             _log.error("a reading process cannot be started", reason=str(error))
             asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
         else:
-            self._control.setblocking(False)
-            asyncio.get_running_loop().add_reader(self._control, self._hear)
+            control.setblocking(False)
+            asyncio.get_running_loop().add_reader(control, self._hear)
 
-    def _launch(self) -> None:
+    def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         self._control = ours
         with theirs:
@@ -206,6 +205,7 @@ class _Process:
             process.stdin.write(pickle.dumps(self._settings))
             process.stdin.flush()
         ours.send(GO)
+        return ours
 
     async def stop(self) -> None:
         """End it."""

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from squash_api.delivery import outlet
-from squash_api.delivery.outlet import LEASE_NS, Lease
+from squash_api.delivery.outlet import Lease
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.deliveries import (
+    LEASE_NS,
     TargetRow,
     ensure_targets,
     get_target,

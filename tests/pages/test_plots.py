@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from squash_api.judging.alerts import LEVELS
@@ -10,6 +11,7 @@ from squash_api.judging.kinds.threshold import Threshold
 from squash_api.pages import rendering
 from squash_api.pages.plots import (
     COLOURS,
+    KEPT,
     PALETTES,
     LimitLine,
     Line,
@@ -25,6 +27,7 @@ from squash_api.pages.plots import (
     points_of,
     warm_up,
 )
+from tests.support.plots import made_plots
 
 HOSTILE = "</script><script>alert(1)</script> $$x$$ \u202e @{job} \" ' \\"
 
@@ -229,3 +232,14 @@ def test_bokeh_takes_the_theme(theme: ThemeName) -> None:
     plot = Plot()
     bokeh_theme(theme).apply_to_model(plot)
     assert plot.background_fill_color == COLOURS[theme]["ground"]
+
+
+def test_the_kept_plots_are_those_that_bokeh_makes() -> None:
+    def numbered(plots: Any) -> str:
+        """Number the ids anew: Bokeh counts on."""
+        ids: dict[str, str] = {}
+        text = orjson.dumps(plots).decode()
+        return re.sub(r'"p\d+"', lambda found: ids.setdefault(found[0], f'"{len(ids)}"'), text)
+
+    kept = orjson.loads(KEPT.read_bytes())
+    assert numbered(kept) == numbered(made_plots()), "run python -m tests.support.plots"

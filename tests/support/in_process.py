@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from squash_api import app as app_module
 from squash_api.app import create_app
-from squash_api.site import spare_cycle_search
+from squash_api.delivery.interpreter import spare_cycle_search
 from tests.support.builders import make_settings, with_record
 
 HOST = "http://in-process"
