@@ -18,6 +18,9 @@ from tests.support.builders import make_settings, with_record
 
 HOST = "http://in-process"
 
+# The largest bodies take a minute on a machine that has much else to do.
+_PATIENCE_S = 600
+
 # In this process there is far more to search than in that of a service: once is enough.
 vars(app_module)["spare_cycle_search"] = cache(spare_cycle_search)
 
@@ -31,7 +34,9 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
-        return asyncio.run_coroutine_threadsafe(self._handle(request), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(self._handle(request), self._loop).result(
+            _PATIENCE_S
+        )
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
         reply = await self._inner.handle_async_request(request)
@@ -48,11 +53,13 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
     thread.start()
     lifespan = app.router.lifespan_context(app)
     try:
-        asyncio.run_coroutine_threadsafe(lifespan.__aenter__(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(lifespan.__aenter__(), loop).result(_PATIENCE_S)
         transport = _Transport(app, loop)
         with httpx.Client(transport=transport, base_url=HOST, trust_env=False) as client:
             yield client
-        asyncio.run_coroutine_threadsafe(lifespan.__aexit__(None, None, None), loop).result(60)
+        asyncio.run_coroutine_threadsafe(lifespan.__aexit__(None, None, None), loop).result(
+            _PATIENCE_S
+        )
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
