@@ -127,7 +127,7 @@ def _is_quiet(file: Path) -> bool:
 
 def multiply(file: Path, bulk: Bulk) -> None:
     """Copy all jobs of a record of SQLite, so that it has them so many times."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as record:
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=60)) as record:
         # The file is of no use until it is whole.
         record.execute("PRAGMA journal_mode = OFF")
         record.execute("PRAGMA synchronous = OFF")

@@ -19,7 +19,6 @@ from benchmarks.servers import (
     Server,
     count_jobs,
     count_values,
-    deliver_server,
     influx_server,
     kapacitor_server,
     prepare,
@@ -40,11 +39,10 @@ def measure(checkout: Checkout) -> list[Figure]:
         points = record_points(checkout, Path(folder, "points"), jobs=(_ROUNDS + 1) * _JOBS)
         influx, kapacitor = influx_server(Path(folder)), kapacitor_server()
         variables = service_variables(
-            Path(folder), influx=influx.url, kapacitor=kapacitor.url, deliver="off"
+            Path(folder), influx=influx.url, kapacitor=kapacitor.url, deliver="inline"
         )
         service = service_server(checkout, variables)
-        deliver = deliver_server(checkout, variables)
-        with running(influx, kapacitor, service, deliver):
+        with running(influx, kapacitor, service):
             token = prepare(service)
             ratios = []
             for number in range(_ROUNDS + 1):

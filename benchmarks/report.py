@@ -122,8 +122,8 @@ that a value breaks now and then, which opens an alert. [hot-paths.md](hot-paths
 time goes.
 
 - R1 ends with the last 202. The index of measurements is derived after that.
-- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it. It also tells
-  Kapacitor, as in R4 and R11, for which something stands in.
+- R2 runs the service as it is by default. It also tells Kapacitor, as in R4 and R11, for which
+  something stands in.
 - R3 requests the root, a token and the job, one after the other, over connections that stay open.
 - R4 runs the service alone, which delivers itself. Accepting is faster while InfluxDB is down: by
   how much is what delivering beside it costs. The drain rate is timed from the first batch that

@@ -90,11 +90,18 @@ class Server:
         line = next(line for line in status.splitlines() if line.startswith(key))
         return int(line.split()[1]) / 1024
 
-    def processor_s(self) -> float:
-        """Return how much processor time the process has taken, without that of its children."""
+    def processor_s(self, *, has_children: bool = False) -> float:
+        """Return how much processor time the process has taken, with its children that run."""
         assert self._process is not None
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+        left, ticks = [str(self._process.pid)], 0
+        while left:
+            found = Path("/proc", left.pop())
+            stat = (found / "stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(stat[11]) + int(stat[12])
+            if has_children:
+                for path in found.glob("task/*/children"):
+                    left += path.read_text().split()
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self, *, by_force: bool = False) -> None:
         if self._process is not None:

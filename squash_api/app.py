@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from squash_api.delivery.interpreter import spare_cycle_search
 from squash_api.errors import Detail, SettingsError, SquashError
 from squash_api.pages import addresses
 from squash_api.routes.admission import AT_ONCE, Admission, Places
@@ -35,7 +36,7 @@ from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import PUBLIC, SCOPE_OF
 from squash_api.settings import Settings
-from squash_api.site import Site, spare_cycle_search
+from squash_api.site import Site
 from squash_api.verify.units import astropy_units
 
 if TYPE_CHECKING:

@@ -1,14 +1,12 @@
 """One installation: its settings, and the parts opened from them; each once, when it is needed.
 
 The service, the commands and the tests use it. A part is imported where it is opened, so that no
-command waits for imports that only others need. Two settings of Python for busy processes follow.
+command waits for imports that only others need.
 """
 
 from __future__ import annotations
 
-import gc
-import sys
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property, partial
@@ -62,7 +60,6 @@ if TYPE_CHECKING:
     from squash_api.standings.watch import TakesLines, Watch
     from squash_api.trends.trends import Trends
 
-_TURN_S = 0.001
 # What a job is accepted with. The rest takes as long to import as everything before the service
 # listens (`benchmarks/`, R9).
 _OF_JOBS = ("accounts", "anonymous", "figures", "ingest", "keys", "links", "metrics", "sessions")
@@ -454,40 +451,17 @@ class Site:
 
     def tellers(self) -> list[Loop]:
         """Make what tells people and programs: webhooks, and those that the settings name."""
-        from squash_api.delivery.webhooks import Webhooks
+        from squash_api.delivery.background import tellers
 
-        hooks = Webhooks(
+        found = tellers(
+            self.settings,
             self.record,
             self.reader,
-            self.definitions.in_force,
-            squash_url=self.settings.url,
-            networks=self.settings.webhook_networks,
+            in_force=self.definitions.in_force,
+            schema=self.schema,
+            links=self.links,
         )
-        return [hooks, *self._own_tellers()]
-
-    def _own_tellers(self) -> Iterator[Loop]:
-        sources = (self.record, self.reader, self.definitions.in_force, self.schema)
-        if self.settings.tells_slack and self.settings.slack_url is not None:
-            from squash_api.delivery.slack import SlackTeller
-
-            yield SlackTeller(
-                *sources,
-                url=self.settings.slack_url,
-                squash_url=self.settings.url,
-                links=self.links,
-            )
-        if self.settings.tells_github and self.settings.github_token is not None:
-            from squash_api.delivery.github import GitHubTeller
-
-            yield GitHubTeller(
-                self.record,
-                self.reader,
-                url=self.settings.github_url,
-                token=self.settings.github_token,
-                repositories=self.settings.github_repositories,
-                squash_url=self.settings.url,
-                quiet_s=self.settings.alert_quiet,
-            )
+        return [*found]
 
     @_part
     def background(self) -> Background:
@@ -630,24 +604,3 @@ class Site:
     def _instance(self, process: str) -> str:
         """Name this process so that it has the same name after a restart."""
         return f"{gethostname()}:{self.settings.port}" if process == "serve" else gethostname()
-
-
-def spare_cycle_search() -> None:
-    """Collect garbage rarely, and never among the objects that exist now.
-
-    A job is hundreds of objects without cycles, and many jobs are handled at once. With the
-    defaults, collecting takes a third of the time of accepting a job, and more of delivering it
-    (`benchmarks/`).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def take_short_turns() -> None:
-    """Let threads take turns at the interpreter after less than the default of 5 ms.
-
-    A group of jobs is on disk in half of that, and its writer must then answer those who wait. So
-    must requests and replies of InfluxDB while points are made (`benchmarks/`).
-    """
-    sys.setswitchinterval(_TURN_S)

@@ -19,7 +19,7 @@ from squash_api.routes.description import examples
 from squash_api.trends.parameters import FORMATS as MEASUREMENT_FORMATS
 from squash_api.trends.parameters import REPORT_FORMATS
 from tests.support.answers import kept_in_json
-from tests.support.calls import log_in
+from tests.support.calls import PASSWORD, log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
 from tests.support.made_alerts import open_alerts
@@ -201,6 +201,18 @@ def test_every_answer_in_json_has_an_example_that_its_schema_describes(
     assert silent == []
 
 
+def test_schemas_have_readable_names_and_describe_every_field(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch("[A-Z][A-Za-z]+", name)] == []
+    silent = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, described in schema["properties"].items()
+        if not described.get("description", "").endswith(".")
+    ]
+    assert not silent
+
+
 def test_kept_answers_are_as_described(document: dict[str, Any]) -> None:
     document = closed(document)
     patterns = {
@@ -285,7 +297,7 @@ def answers(
     """Ask every GET route for all it has; return the kinds of what came, by path."""
     folder = tmp_path_factory.mktemp("service")
     with service(folder) as client:
-        ada = log_in(client, "ada")
+        client.post("/register", json={"username": "ada", "password": PASSWORD})
         with closing(Record.open(record_url(folder))) as record:
             record.write(lambda connection: change_user(connection, "ada", role="admin"))
             open_alerts(record)

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from squash_api.app import create_app
+from squash_api.delivery.interpreter import spare_cycle_search, take_short_turns
 from squash_api.errors import SettingsError
 from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import target_names
@@ -20,7 +21,7 @@ from squash_api.record.engines import postgresql, sqlite
 from squash_api.record.record import Connection, set_state
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
-from squash_api.site import Site, spare_cycle_search, take_short_turns
+from squash_api.site import Site
 from tests.support.builders import (
     add_test_user,
     make_body,

@@ -20,8 +20,12 @@ from squash_api.accounts.limits import Lane
 REMEMBERED_S = 60.0
 """How long a right password is accepted without hashing it again."""
 
-LATELY_S = 1.0
-"""How long who gave a right password may give it again without a look at the record."""
+LATELY_S = 0.1
+"""How long who gave a right password may give it again without a look at the record.
+
+Shorter than a command takes from changing a user to its end: who logs in after it gets a token that
+counts.
+"""
 
 _MAX_REMEMBERED = 1_024
 # Linux gives such a thread a tenth of the processor while another wants it.
@@ -206,13 +210,13 @@ class Passwords:
 
 
 class RightLately(Generic[_Account]):
-    """Accounts whose right password came from an address within the last second. For one loop.
+    """Accounts whose right password came from an address a moment ago. For one loop.
 
     A pipeline logs in for every job, hundreds of times in a second; a look at the record for each
     takes as long as the job (`benchmarks/`, R3). Nothing is decided by it that could not have been
-    a second ago: a token is void as soon as the record has another epoch for its user, and keys are
-    remembered for as long. Only who need not wait is kept, and `clear` forgets all: after a wrong
-    password, so that nobody can try any number of them meanwhile, and after a change of users.
+    a moment ago: a token is void as soon as the record has another epoch for its user. Only who
+    need not wait is kept, and `clear` forgets all: after a wrong password, so that nobody can try
+    any number of them meanwhile, and after a change of users.
 
     What is kept is a keyed digest of what was sent, never the password.
     """

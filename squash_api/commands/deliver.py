@@ -9,9 +9,10 @@ import typer
 
 from squash_api.commands.terminal import operator
 from squash_api.delivery.background import Background
+from squash_api.delivery.interpreter import spare_cycle_search, take_short_turns
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.settings import load_settings
-from squash_api.site import Site, spare_cycle_search, take_short_turns
+from squash_api.site import Site
 
 _POLL_S = 0.2
 

@@ -15,8 +15,9 @@ import typer
 from squash_api.client.wire import Wire, checked
 from squash_api.commands.results import Asked, Output, Url, asking, with_question, write
 from squash_api.commands.terminal import advancing, fail, failing
+from squash_api.delivery.interpreter import spare_cycle_search
 from squash_api.settings import load_settings
-from squash_api.site import Site, spare_cycle_search
+from squash_api.site import Site
 from squash_api.trends.formats.answer import answer_chunks
 from squash_api.trends.parameters import FORMATS
 from squash_api.trends.question import read_question

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from squash_api.commands.terminal import fail, operator
 from squash_api.delivery.background import Background
+from squash_api.delivery.interpreter import spare_cycle_search
 from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
@@ -17,7 +18,7 @@ from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
 from squash_api.setting_types import KafkaTarget
 from squash_api.settings import InfluxTarget, load_settings
-from squash_api.site import Site, spare_cycle_search
+from squash_api.site import Site
 from squash_api.trends.parameters import AGO, PARAMETERS
 from squash_api.trends.question import EXAMPLES, parse_moment
 

@@ -5,20 +5,27 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
 
+from squash_api.accounts.links import Links
+from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.delivery.github import GitHubTeller
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.kafka import KafkaOutlet
 from squash_api.delivery.kapacitor import KapacitorOutlet
 from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
+from squash_api.delivery.slack import SlackTeller
+from squash_api.delivery.webhooks import Webhooks
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.record.engines.postgresql import News
 from squash_api.record.record import Record
+from squash_api.schema.names import Schema
 from squash_api.setting_types import KafkaTarget
-from squash_api.settings import InfluxTarget, KapacitorTarget
+from squash_api.settings import InfluxTarget, KapacitorTarget, Settings
 
 LONGEST_STOP_S = 8.0
 """How long a stop waits for servers that do not answer: containers get ten seconds."""
@@ -36,6 +43,34 @@ OUTLETS: Mapping[type, type[Outlet]] = {
     KapacitorTarget: KapacitorOutlet,
     KafkaTarget: KafkaOutlet,
 }
+
+
+def tellers(
+    settings: Settings,
+    record: Record,
+    reader: Reader,
+    *,
+    in_force: DefinitionsInForce,
+    schema: Schema,
+    links: Links,
+) -> Iterator[Loop]:
+    """Make what tells people and programs: webhooks, and those that the settings name."""
+    url = settings.url
+    yield Webhooks(record, reader, in_force, squash_url=url, networks=settings.webhook_networks)
+    if settings.tells_slack and settings.slack_url is not None:
+        yield SlackTeller(
+            record, reader, in_force, schema, url=settings.slack_url, squash_url=url, links=links
+        )
+    if settings.tells_github and settings.github_token is not None:
+        yield GitHubTeller(
+            record,
+            reader,
+            url=settings.github_url,
+            token=settings.github_token,
+            repositories=settings.github_repositories,
+            squash_url=url,
+            quiet_s=settings.alert_quiet,
+        )
 
 
 class Deriving(Loop):

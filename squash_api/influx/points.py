@@ -183,7 +183,7 @@ def _point(measurement: str) -> Any:
     return Point(measurement)  # type: ignore[no-untyped-call]
 
 
-# More than the series that are watched at most: with fewer, each minute would make all of them anew.
+# More than the series that are watched at most: with fewer, each minute would make all anew.
 _CACHED_HEADS = 131_072
 
 

@@ -39,7 +39,7 @@ MOVED_TO = "moved_to"
 
 _SETTING = "SQUASH_DATABASE_URL: "
 # A start looks for damage for so long.
-_CHECK_S = 1.0
+_CHECK_S = 0.5
 
 PATIENCE_S = 30.0
 """How long a start, or a command, waits for another process that writes."""

@@ -107,9 +107,13 @@ class Limits:
 
     def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> list[Limit]:
         """Find the limits of a metric whose terms on tags match."""
+        known = self._all(metric, unit)
+        if not any(item.terms for item in known):
+            self.used.update(item.name for item in known)
+            return known
         context = Context(tags=dict(tags))
         found = []
-        for item in self._all(metric, unit):
+        for item in known:
             of_tags = [term for term in item.terms if term.is_tag]
             if applies(of_tags, context):
                 found.append(item)

@@ -25,6 +25,40 @@ class Message(TypedDict):
     """What was done."""
 
 
+class ErrorDetail(TypedDict):
+    """A place in the input, and what is wrong with it."""
+
+    loc: list[str | int]
+    """The place: `body`, `query` or `path`, and the keys and indices in it."""
+    msg: str
+    """What is wrong, for people."""
+    type: str
+    """What is wrong, for programs."""
+
+
+class ErrorBody(TypedDict):
+    """The body of every failure. A 401 also has `error` and `description`."""
+
+    message: str
+    """What went wrong, for people."""
+    code: str
+    """What went wrong, for programs. It does not change between releases."""
+    status_code: int
+    """The status of the answer."""
+    detail: list[ErrorDetail]
+    """The places in the input, if it was that."""
+    error: NotRequired[str]
+    """What is wrong with the credentials, as clients of the original service read it."""
+    description: NotRequired[str]
+    """The message again, for those clients."""
+    error_code: NotRequired[int]
+    """To clients of Kafka's REST proxy, what it would number this failure."""
+    status: NotRequired[Literal["down"]]
+    """At `/readyz`, that jobs are not accepted."""
+    record: NotRequired[dict[str, str]]
+    """At `/readyz`, how the record is: `status`, `reason` and `runbook`."""
+
+
 class Counted(Message):
     """What was done, and to how many."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from squash_api.routes.admission import takes_turns
 from squash_api.routes.door import READY, is_open, session_cookie
+from squash_api.routes.replies import ERROR_SCHEMA
 from squash_api.routes.scopes import schemes, security_of
 from squash_api.settings import Settings
 
@@ -68,7 +69,8 @@ def complete(document: dict[str, Any], *, settings: Settings, pages: Collection[
             },
         }
     ]
-    document["components"]["securitySchemes"] = schemes(session_cookie(settings))
+    # FastAPI makes none: no route has a model.
+    document.setdefault("components", {})["securitySchemes"] = schemes(session_cookie(settings))
     # msgspec makes the schemas then, and nobody waits for that at the start.
     from squash_api.routes.schemas import add_schemas  # noqa: PLC0415
 
@@ -82,8 +84,6 @@ def complete(document: dict[str, Any], *, settings: Settings, pages: Collection[
             _complete(operation, method, path, is_closed=is_closed)
     shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS, *_OF_TURNS})
     document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
 
 
 def _complete(operation: dict[str, Any], method: str, path: str, *, is_closed: bool) -> None:
@@ -118,12 +118,11 @@ def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str,
 
 def _failure(status: int) -> dict[str, Any]:
     """Describe a failure, as FastAPI describes those of routes."""
-    schema = {"$ref": "#/components/schemas/ErrorBody"}
     code, message = _FAILURES[status]
     example = {"message": message, "code": code, "status_code": status, "detail": []}
     return {
         "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": schema, "example": example}},
+        "content": {"application/json": {"schema": dict(ERROR_SCHEMA), "example": example}},
     }
 
 

@@ -13,7 +13,6 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
@@ -57,6 +56,9 @@ _MOST_LETTERS = 2000
 _MOST_LETTERS_OF_PLACE = 500
 _MOST_LETTERS_OF_STEP = 100
 _MOST_STEPS = 20
+ERROR_SCHEMA: Mapping[str, str] = {"$ref": "#/components/schemas/ErrorBody"}
+"""The one body of all failures, in the OpenAPI document."""
+
 MOST_LISTED = 100
 """A reply about one job names at most so many of its values of one kind, and counts the rest."""
 
@@ -79,34 +81,19 @@ def json_reply(
     return Response(body, status_code=status_code, headers=headers, media_type="application/json")
 
 
-class ErrorDetail(BaseModel):
-    """A place in the input, and what is wrong with it."""
-
-    loc: list[str | int]
-    msg: str
-    type: str
-
-
-class ErrorBody(BaseModel):
-    """The body of every failure. A 401 also has `error` and `description`."""
-
-    message: str = Field(description="What went wrong, for people.")
-    code: str = Field(
-        description="What went wrong, for programs. It does not change between releases."
-    )
-    status_code: int
-    detail: list[ErrorDetail]
-    error: str | None = None
-    description: str | None = None
-
-
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses.
 
     Who must say who they are (401) may have given too many wrong passwords (429).
     """
     limited = {429} if 401 in status_codes else set()
-    return {status: {"model": ErrorBody} for status in sorted({*status_codes, *limited})}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": ERROR_SCHEMA}},
+        }
+        for status in sorted({*status_codes, *limited})
+    }
 
 
 def add_failure_handlers(

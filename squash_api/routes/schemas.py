@@ -21,6 +21,7 @@ from squash_api.record.audit import AuditEntry
 from squash_api.record.quarantine import QuarantineEntry
 from squash_api.reports.document import Report
 from squash_api.routes import answer_objects as own
+from squash_api.routes import definition_objects
 from squash_api.routes.notebooks import Notebook
 from squash_api.schema import alert_answers, answers
 from squash_api.trends.formats.json import FoundValue
@@ -51,7 +52,9 @@ ANSWERS: Mapping[str, Any] = {
     "delete_ack": alert_answers.ChangedAlert,
     "delete_job": own.Message,
     "delete_key": own.Message,
+    "delete_metric": own.Message,
     "delete_silence": alert_answers.EndedSilence,
+    "delete_spec": own.Message,
     "delete_user": own.Message,
     "delete_webhook": own.Message,
     "get_alert": alert_answers.AlertDetails,
@@ -81,6 +84,10 @@ ANSWERS: Mapping[str, Any] = {
         FoundValue,
         answers.StoredMeasurement,
     ),
+    "get_metric": definition_objects.MetricObject,
+    "get_metrics": _page(
+        "MetricPage", "metrics", "Metrics, by name.", definition_objects.MetricObject
+    ),
     "get_notebook": Notebook,
     "get_notebooks": _page("NotebookPage", "notebooks", "Runs, the newest first.", Notebook),
     "get_packages": _page("PackagePage", "packages", "Names of packages, sorted.", str),
@@ -95,6 +102,10 @@ ANSWERS: Mapping[str, Any] = {
     "get_search": own.SearchResult,
     "get_silences": _page(
         "SilencePage", "silences", "Silences, the newest first.", alert_answers.Silence
+    ),
+    "get_spec": definition_objects.SpecObject,
+    "get_specs": _page(
+        "SpecPage", "specs", "Specifications, by name.", definition_objects.SpecObject
     ),
     "get_standings": own.StandingPage,
     "get_stats": own.Stats,
@@ -112,16 +123,23 @@ ANSWERS: Mapping[str, Any] = {
     "post_job": answers.Receipt,
     "post_key": own.NewKey,
     "post_measurement": answers.StoredMeasurement,
+    "post_metric": definition_objects.ChangedMetric,
+    "post_metric_with_limits": definition_objects.MetricWithLimits,
+    "post_metrics": definition_objects.ChangedList,
     "post_quarantine_drop": own.Counted,
     "post_quarantine_retry": own.Counted,
     "post_records": own.Offsets,
     "post_register": own.Message,
     "post_resolve": alert_answers.ChangedAlert,
     "post_silence": alert_answers.NewSilence,
+    "post_spec": definition_objects.ChangedSpec,
+    "post_specs": definition_objects.ChangedList,
     "post_topic": own.Topic,
     "post_webhook": own.NewWebhook,
     "post_webhook_retry": own.Counted,
     "post_webhook_test": WebhookDelivery,
+    "put_metric": definition_objects.ChangedMetric,
+    "put_spec": definition_objects.ChangedSpec,
     "put_user": own.User,
 }
 """What each operation answers in JSON when it succeeds, by its name: a type, or a page."""
@@ -130,7 +148,7 @@ ANSWERS: Mapping[str, Any] = {
 def add_schemas(document: dict[str, Any]) -> None:
     """Give each answer in JSON that has an empty schema the one of its type."""
     schemas, components = _made()
-    document["components"]["schemas"] |= components
+    document["components"]["schemas"] = components
     for methods in document["paths"].values():
         for operation in methods.values():
             for reply in operation["responses"].values():
@@ -144,12 +162,11 @@ def _made() -> tuple[dict[str, Any], dict[str, Any]]:
     pages = {name: kind for name, kind in ANSWERS.items() if isinstance(kind, _Page)}
     others = {name: kind for name, kind in ANSWERS.items() if name not in pages}
     entries = [entry for page in pages.values() for entry in page.entries]
-    made, components = msgspec.json.schema_components(
-        [*others.values(), *entries], ref_template=_PLACE
-    )
+    every = [*others.values(), *entries, own.ErrorBody]
+    made, components = msgspec.json.schema_components(every, ref_template=_PLACE)
     schemas: dict[str, Any] = dict(zip(others, made, strict=False))
     of_entries = iter(made[len(others) :])
-    kinds = {kind.__name__: kind for item in (*others.values(), *entries) for kind in _parts(item)}
+    kinds = {kind.__name__: kind for item in every for kind in _parts(item)}
     for name, schema in components.items():
         _describe(schema, kinds[name])
     for name, page in pages.items():

@@ -9,11 +9,12 @@ import sys
 import structlog
 
 from squash_api.delivery.background import Background
+from squash_api.delivery.interpreter import spare_cycle_search, take_short_turns
 from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.serving.beside import DAMAGED
 from squash_api.settings import Settings, Target
-from squash_api.site import Site, spare_cycle_search, take_short_turns
+from squash_api.site import Site
 
 _POLL_S = 1.0
 _FAILED = 1

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from squash_api.app import create_reading_app, import_pages
+from squash_api.delivery.interpreter import spare_cycle_search, take_short_turns
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
@@ -37,7 +38,7 @@ from squash_api.serving.channels import (
     write,
 )
 from squash_api.settings import Settings
-from squash_api.site import Site, spare_cycle_search, take_short_turns
+from squash_api.site import Site
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]

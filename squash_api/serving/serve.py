@@ -12,13 +12,14 @@ import typer
 import uvicorn
 
 from squash_api.app import create_app
+from squash_api.delivery.interpreter import spare_cycle_search, take_short_turns
 from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.serving.beside import beside
 from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
-from squash_api.site import Site, spare_cycle_search, take_short_turns
+from squash_api.site import Site
 from squash_api.standings.figures import Figures
 
 # An upload that never ends must not keep the service from stopping.

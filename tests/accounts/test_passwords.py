@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from squash_api.accounts import passwords as module
-from squash_api.accounts.passwords import Argon2Hasher, Passwords, RightLately
+from squash_api.accounts.passwords import LATELY_S, Argon2Hasher, Passwords, RightLately
 from tests.support.hashing import Clock, PlainHasher
 
 
@@ -235,12 +235,12 @@ def test_hash_now_hashes_in_this_thread(passwords: Passwords) -> None:
 # Who came lately
 
 
-def test_who_gave_a_right_password_is_known_for_a_second_after_the_look(clock: Clock) -> None:
+def test_who_gave_a_right_password_is_known_for_a_moment_after_the_look(clock: Clock) -> None:
     lately: RightLately[int] = RightLately(clock)
-    lately.keep("mole", "desert", "10.0.0.1", 7, looked_s=clock.now - 0.25)
-    clock.now += 0.74
+    lately.keep("mole", "desert", "10.0.0.1", 7, looked_s=clock.now - LATELY_S / 4)
+    clock.now += 0.74 * LATELY_S
     assert lately.find("mole", "desert", "10.0.0.1") == 7
-    clock.now += 0.02
+    clock.now += 0.02 * LATELY_S
     assert lately.find("mole", "desert", "10.0.0.1") is None
 
 

@@ -136,7 +136,8 @@ def test_what_breaks_is_guarded(
     def fail(*_: object, **__: object) -> None:
         raise failure
 
-    for place in ("squash_api.pages.account.new_owner", "squash_api.routes.root.json_reply"):
+    places = ("pages.account.new_owner", "routes.root.json_reply", "routes.root._map_of")
+    for place in (f"squash_api.{name}" for name in places):
         monkeypatch.setattr(place, fail)
     client.cookies.clear()
     for path, headers in (("/login", BROWSER), ("/", PROGRAM), ("/version", BROWSER)):

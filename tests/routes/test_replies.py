@@ -1,9 +1,11 @@
 import json
 
 import httpx
+import msgspec
 import pytest
 
-from squash_api.routes.replies import ErrorBody, errors_of, json_reply
+from squash_api.routes.answer_objects import ErrorBody
+from squash_api.routes.replies import ERROR_SCHEMA, errors_of, json_reply
 
 
 def test_a_float_is_written_so_that_it_reads_back_the_same() -> None:
@@ -18,7 +20,10 @@ def test_status_and_kind_are_set() -> None:
 
 
 def test_each_status_has_the_one_body() -> None:
-    assert errors_of(404, 422) == {404: {"model": ErrorBody}, 422: {"model": ErrorBody}}
+    schemas = [
+        reply["content"]["application/json"]["schema"] for reply in errors_of(404, 422).values()
+    ]
+    assert schemas == [ERROR_SCHEMA, ERROR_SCHEMA]
 
 
 @pytest.mark.parametrize(
@@ -27,5 +32,5 @@ def test_each_status_has_the_one_body() -> None:
 def test_real_failures_are_as_documented(
     shared_client: httpx.Client, path: str, status: int
 ) -> None:
-    body = ErrorBody.model_validate(shared_client.get(path).json(), strict=True)
-    assert body.status_code == status
+    body = msgspec.convert(shared_client.get(path).json(), ErrorBody)
+    assert body["status_code"] == status

@@ -4,16 +4,22 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
+from squash_api import app as app_module
 from squash_api.app import create_app
+from squash_api.delivery.interpreter import spare_cycle_search
 from tests.support.builders import make_settings, with_record
 
 HOST = "http://in-process"
+
+# In this process there is far more to search than in that of a service: once is enough.
+vars(app_module)["spare_cycle_search"] = cache(spare_cycle_search)
 
 
 class _Transport(httpx.BaseTransport):

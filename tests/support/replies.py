@@ -167,14 +167,9 @@ def _ask(asked: Asked, calls: Calls, path: str, method: str, operation: dict[str
 
 
 def closed(document: dict[str, Any]) -> dict[str, Any]:
-    """Copy a document so that answers may have what is described and nothing else.
-
-    Failures may have more: what a client of an old service reads.
-    """
+    """Copy a document so that answers may have what is described and nothing else."""
     made: dict[str, Any] = json.loads(json.dumps(document))
-    for name, schema in made["components"]["schemas"].items():
-        if not name.startswith("Error"):
-            _close(schema)
+    _close(made["components"]["schemas"])
     return made
 
 

@@ -75,11 +75,11 @@ class Template(AlertingThing):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was generated: it has the name of ours."""
-        return self.name == TEMPLATE
+        """Whether it was generated: it has the name of ours, and parts with that name."""
+        return self.name == TEMPLATE and f'define "{TEMPLATE}.' in self.essence
 
     @property
-    def essence(self) -> Any:
+    def essence(self) -> str:
         """Its text; servers trim it."""
         return str(self.document.get("template")).strip()
 

@@ -281,6 +281,14 @@ def test_a_group_that_is_gone_is_removed_only_with_prune(pushed: Site) -> None:
     assert pushed.states() == {}
 
 
+def test_a_template_of_others_with_our_name_is_not_removed(site: Site) -> None:
+    site.specs(SPECS, "kapacitor")
+    site.there.templates["squash"] = {"name": "squash", "template": '{{ define "mine" }}{{ end }}'}
+    site.push(prune=True)
+    assert "squash" in site.there.templates
+    assert site.states() == {}
+
+
 def test_when_kapacitor_tells_people_rules_are_paused_and_the_rest_is_removed_last_first(
     pushed: Site,
 ) -> None:
