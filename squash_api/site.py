@@ -159,7 +159,11 @@ class Site:
             # Other replicas may start at the same time.
             with self.record.patient(PATIENCE_S):
                 if self.record.only_reads is None:
-                    self._check_libraries()
+                    if self.settings.kafka and self.settings.deliver == "inline":
+                        from squash_api.delivery.kafka_client import require_kafka
+
+                        for target in self.settings.kafka:
+                            require_kafka(target)
                     self.check_record()
                     if was_replica:
                         skip_ids(self.record)
@@ -171,14 +175,6 @@ class Site:
                 for name in _OF_JOBS:
                     getattr(self, name)
             on_failure.pop_all()
-
-    def _check_libraries(self) -> None:
-        """Raise `SettingsError` if a target of this service needs libraries that are missing."""
-        if self.settings.deliver == "inline" and self.settings.kafka:
-            from squash_api.delivery.kafka_client import require_kafka
-
-            for target in self.settings.kafka:
-                require_kafka(target)
 
     def start_reading(self) -> None:
         """Open what requests read from, on a record that another process serves.
