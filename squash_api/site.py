@@ -117,11 +117,9 @@ class Site:
         self._tags_of = tags_of
         self._influx_transport = influx_transport
         self._opened = ExitStack()
-        self.making = RLock()
-        """Held while a part is made."""
+        self.making = RLock()  # Held while a part is made.
         self.promoted = Event()
         """Set when the record was a replica, and is not any more."""
-
         self.is_stopping = Event()
         self.has_failed = Event()
         """Set when the service could not start what runs beside it: it must not go on."""
