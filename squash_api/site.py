@@ -117,11 +117,9 @@ class Site:
         self._tags_of = tags_of
         self._influx_transport = influx_transport
         self._opened = ExitStack()
-        self.making = RLock()
-        """Held while a part is made."""
+        self.making = RLock()  # Held while a part is made.
         self.promoted = Event()
         """Set when the record was a replica, and is not any more."""
-
         self.is_stopping = Event()
         self.has_failed = Event()
         """Set when the service could not start what runs beside it: it must not go on."""
@@ -159,6 +157,11 @@ class Site:
             # Other replicas may start at the same time.
             with self.record.patient(PATIENCE_S):
                 if self.record.only_reads is None:
+                    if self.settings.kafka and self.settings.deliver == "inline":
+                        from squash_api.delivery.kafka_client import require_kafka
+
+                        for target in self.settings.kafka:
+                            require_kafka(target)
                     self.check_record()
                     if was_replica:
                         skip_ids(self.record)
@@ -169,9 +172,6 @@ class Site:
                         self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
                 for name in _OF_JOBS:
                     getattr(self, name)
-                if self.settings.kafka:
-                    # It needs libraries that may be missing.
-                    _ = self.background
             on_failure.pop_all()
 
     def start_reading(self) -> None:
