@@ -174,7 +174,6 @@ class Budget:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.has_quotas = limits.has_quotas
         self.outlines: set[int] = set()
 
     def remember(self, outline: int) -> None:
@@ -283,8 +282,8 @@ def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> 
         topic = arrived.received.address if is_topic else None
         arrived.account.require_namespaces(_places(job), topic=topic)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
-    outline, budget = job.outline(tag_keys), arrived.budget
-    is_known = outline in budget.outlines and not budget.has_quotas
+    outline = job.outline(tag_keys)
+    is_known = outline in arrived.budget.outlines
     identifiers = job.identifiers_digest()
     job = with_reduced(job, known.reductions) if known.reductions else job
     return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
@@ -303,7 +302,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
     if is_small:
         read = _read(arrived, metrics.schema.tag_keys, known)
         usual = assess_short(read.job, known.by_name) if read.is_known else None
-        judged = None if usual is None else (read, usual, None)
+        judged = None if usual is None else (read, usual, _counts(arrived))
     if judged is None:
         judged = await asyncio.get_running_loop().run_in_executor(
             _SMALL_JUDGES if is_small else _LARGE_JUDGES, _judge_whole, arrived, metrics, known
@@ -363,8 +362,23 @@ def _judge_whole(
     new_metrics = assessment.new_units.keys() - known.by_name.keys()
     arrived.budget.check_new_metrics(new_metrics)
     if read.is_known and not assessment.new_units:
-        return read, assessment, None
+        return read, assessment, _counts(arrived)
     return read, assessment, _brings(arrived, read, assessment, metrics)
+
+
+def _counts(arrived: _Arrived) -> Brings | None:
+    """Return what a job counts that surely brings no new name; None if nothing is counted."""
+    limits = arrived.budget.limits
+    if arrived.account.is_admin or not limits.has_quotas:
+        return None
+    size = len(arrived.received.body)
+    return Brings(
+        user_id=arrived.account.user_id,
+        now_ns=arrived.received_ns,
+        limits=limits,
+        jobs=1,
+        size=size,
+    )
 
 
 def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Metrics) -> Brings:

@@ -69,6 +69,11 @@ class Brings:
     jobs: int = 0
     size: int = 0
 
+    @property
+    def is_counted_only(self) -> bool:
+        """Whether it has no names that the record might not know."""
+        return not (self.tags or self.metadata or self.values)
+
 
 class Ledger:
     """Counts what is brought in one transaction; `store` writes it down."""

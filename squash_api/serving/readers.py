@@ -252,7 +252,11 @@ class _Process:
     async def _open_channel(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._control is None:
             raise _not_now()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            # There may be no file descriptors left.
+            raise _not_now() from None
         with theirs:
             try:
                 socket.send_fds(self._control, [CHANNEL], [theirs.fileno()])

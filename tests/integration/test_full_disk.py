@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.calls import Calls, log_in
-from tests.support.service import Service
+from tests.support.service import READING, Service
 from tests.support.site import job_document, wait_for
 
 pytestmark = pytest.mark.sqlite
@@ -169,9 +169,12 @@ def test_a_record_on_a_disk_that_can_only_be_read_is_not_opened(disk: Path, tmp_
 # No file descriptors
 
 
-def test_without_file_descriptors_nothing_is_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, READING], ids=["alone", "with processes"])
+def test_without_file_descriptors_nothing_is_half_written(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
     with (
-        Service(tmp_path) as service,
+        Service(tmp_path, **options) as service,
         httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
     ):
         calls = log_in(client, "ada")

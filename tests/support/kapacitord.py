@@ -97,9 +97,14 @@ class Kapacitord(Server):
         return [find_program("kapacitord"), "-config", str(config)]
 
     def is_ready(self) -> bool:
-        """Return whether all is loaded: it answers before; the handlers come last."""
+        """Return whether all is loaded, and every task runs as it is now: it answers before.
+
+        After a restart it first runs the tasks as it had them, and lists what it is about to start.
+        """
+        return "listening for signals" in self.fresh_log() and self._is_loaded()
+
+    def _is_loaded(self) -> bool:
         handlers = len(list((self.load / "handlers").glob("*.yaml")))
-        # By their text: after a restart it first runs the tasks as it had them.
         fields = {"fields": ["id", "script"], "script-format": "raw"}
         found = self._get("/tasks", limit=-1, **fields)["tasks"]
         loaded = {task["id"]: task["script"].strip() for task in found}
