@@ -228,7 +228,8 @@ class JobStore:
         A group of jobs is counted by four statements, where each job of its own took as many: with
         quotas, the writer is three times as fast (`benchmarks/`, R1).
         """
-        if not all(item.brings is not None and item.brings.is_counted_only for item in items):
+        brings = [item.brings for item in items]
+        if not brings or not all(each is not None and each.is_counted_only for each in brings):
             return None
         ledger = Ledger(connection)
         if any(_charge(ledger, item, {}) is not None for item in items):

@@ -1,20 +1,24 @@
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
-from squash_api.errors import UnauthorizedError
+from squash_api.errors import OverLimitError, UnauthorizedError
 from squash_api.record.database import by_statement
 from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.metrics import known_units, metrics_since
 from squash_api.record.record import MAX_GROUP, Record
 from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored
-from squash_api.record.tables import job
+from squash_api.record.tables import job, usage
+from squash_api.record.usage import Brings, Limits
 from squash_api.record.users import change_user
 from tests.support.builders import STORE, add_test_user, make_body, make_new_job, open_record
 from tests.support.records import passing_folder
@@ -47,6 +51,63 @@ def ids(outcomes: Sequence[Stored | Stale | Exception]) -> list[int]:
 def define(connection: Connection) -> None:
     row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
     append_definitions(connection, [row])
+
+
+# Quotas
+
+LIMITS = Limits(jobs_per_hour=4, bytes_per_day=10_000)
+
+
+def counted(number: int, **changes: Any) -> NewJob:
+    """Make a job that brings nothing new, and counts against the quotas of its user."""
+    body = make_body(note=f"job {number}")
+    brings = Brings(user_id=1, now_ns=10**18, limits=LIMITS, jobs=1, size=len(body))
+    digest = str(number).encode().ljust(16)
+    new = make_new_job(body=body, asked_ns=1_000 + number, identifiers_digest=digest)
+    return replace(new, **{"brings": brings, **changes})
+
+
+def used(record: Record) -> dict[str, int]:
+    query = select(usage.c.kind, usage.c.count)
+    with record.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
+def test_a_group_that_only_counts_is_stored_and_counted(record: Record) -> None:
+    jobs = [counted(number) for number in range(3)]
+    assert ids(store(record, *jobs)) == [1, 2, 3]
+    assert used(record) == {"jobs": 3, "bytes": sum(len(item.body) for item in jobs)}
+
+
+def test_of_a_group_beyond_the_quota_only_what_is_within_is_stored(record: Record) -> None:
+    store(record, counted(0))
+    outcomes = store(record, *[counted(number) for number in range(1, 6)])
+    assert ids(outcomes) == [2, 3, 4]
+    assert [isinstance(item, OverLimitError) for item in outcomes] == [*[False] * 3, True, True]
+    assert used(record)["jobs"] == 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        counted(0),
+        counted(7, user_epoch=5),
+        counted(7, revision=9),
+        counted(7, asked_ns=1_001),
+        counted(7, brings=None),
+    ],
+    ids=["a repeat", "an account that changed", "outdated", "a time that is taken", "not counted"],
+)
+def test_what_a_group_that_counts_comes_to_is_what_each_job_comes_to_alone(
+    record: Record, tmp_path: Path, other: NewJob
+) -> None:
+    jobs = [counted(1), other, counted(2)]
+    together = [*store(record, counted(0)), *store(record, *jobs)]
+    with closing(open_record(tmp_path / "other")) as alone:
+        add_test_user(alone, "ada")
+        apart = [outcome for item in (counted(0), *jobs) for outcome in store(alone, item)]
+        assert list(map(repr, together)) == list(map(repr, apart))
+        assert used(record) == used(alone)
 
 
 # What is stored
