@@ -174,6 +174,7 @@ class Budget:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.has_quotas = limits.has_quotas
         self.outlines: set[int] = set()
 
     def remember(self, outline: int) -> None:
@@ -368,16 +369,14 @@ def _judge_whole(
 
 def _counts(arrived: _Arrived) -> Brings | None:
     """Return what a job counts that surely brings no new name; None if nothing is counted."""
-    limits = arrived.budget.limits
-    if arrived.account.is_admin or not limits.has_quotas:
+    if not arrived.budget.has_quotas or arrived.account.is_admin:
         return None
-    size = len(arrived.received.body)
     return Brings(
         user_id=arrived.account.user_id,
         now_ns=arrived.received_ns,
-        limits=limits,
+        limits=arrived.budget.limits,
         jobs=1,
-        size=size,
+        size=len(arrived.received.body),
     )
 
 

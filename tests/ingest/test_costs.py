@@ -139,7 +139,8 @@ def test_a_long_or_huge_text_is_never_read_as_a_unit(
     reply = post(calls, job_with_units(text, start="p.long"))
     assert reply.json()["skipped"]
     assert len(reply.content) < 2000
-    assert not parses
+    # Units of other jobs may be read beside it.
+    assert text not in parses
 
 
 @given(text=st.text(alphabet="mskg 0123456789*/^()+-.⁰²⁹√'\"%e", max_size=100))
