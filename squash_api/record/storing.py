@@ -179,9 +179,11 @@ class JobStore:
         Its user must be enabled and within their limits, it must not be in the record already, and
         the metrics must still be those that it was judged by.
         """
-        counted = self._count_usual(connection, items)
-        if counted is not None:
-            return counted
+        return self._count_usual(connection, items) or self._store_each(connection, items)
+
+    def _store_each(
+        self, connection: Connection, items: Sequence[NewJob]
+    ) -> list[Stored | Stale | Exception]:
         epochs = _user_epochs(connection, items)
         revision = current_revision(connection)
         twins = _twins(connection, items)

@@ -45,6 +45,7 @@ RELEASES: Mapping[str, str] = {
     "2.3": "0005",
     "2.4": "0006",
     "2.5": "0006",
+    "2.6": "0006",
 }
 """The releases that can use these tables, each with the newest migration that it knows."""
 
