@@ -4,8 +4,8 @@ To make a job's points, to write them and to derive its index take longer than t
 interpreter does one of these at a time (`benchmarks/`, R2 and R4). One process delivers to the
 InfluxDBs. Another does the rest, of which Kapacitor and the alerts take four times as long as the
 points. Both write to the record, so neither has a lower priority: whoever waited for the processor
-while it holds SQLite's lock would let jobs wait. `Beside` starts a process, tells it of new jobs, and
-starts it again if it has ended.
+while it holds SQLite's lock would let jobs wait. `Beside` starts a process, tells it of new jobs,
+and starts it again if it has ended.
 
 The standard input is all that connects the two: first the settings, then a byte for new jobs. The
 process ends when that does: after a last round, and having given back its leases.
