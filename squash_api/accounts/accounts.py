@@ -3,10 +3,9 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from squash_api.accounts.credentials import (
     check_role,
@@ -17,7 +16,7 @@ from squash_api.accounts.credentials import (
 )
 from squash_api.accounts.keys import PREFIX, Key, KeyReader, is_key
 from squash_api.accounts.limits import Caller, Limits, Standing, too_many
-from squash_api.accounts.passwords import Passwords, RightLately
+from squash_api.accounts.passwords import Passwords
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
     BusyError,
@@ -36,7 +35,6 @@ from squash_api.settings import Settings
 from squash_api.wires.sasquatch import is_within
 
 _MOST_PLACES = 20
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,6 @@ class Accounts:
         self._passwords = Passwords() if passwords is None else passwords
         self._limits = Limits(record) if limits is None else limits
         self._keys = KeyReader(record)
-        self._lately: RightLately[Account] = RightLately()
 
     def close(self) -> None:
         """Stop the threads that check passwords. The record stays open."""
@@ -243,10 +240,6 @@ class Accounts:
         BusyError
             If there were too many wrong passwords, or too many are waiting.
         """
-        sent = name, password, address
-        account = self._lately.find(*sent)
-        if account is not None:
-            return account
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
         if is_key(password):
@@ -254,7 +247,7 @@ class Accounts:
             if account.name != name:
                 raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
             return account
-        caller, looked_s = Caller.of(name, address), self._lately.now_s()
+        caller = Caller.of(name, address)
         try:
             row, standing = await asyncio.to_thread(self._look, name, caller)
             if (
@@ -268,8 +261,6 @@ class Accounts:
                     is_renewed=bool(standing.wait_s),
                 )
             ):
-                if not standing.wait_s:
-                    self._lately.keep(*sent, _account(row), looked_s=looked_s)
                 return _account(row)
             return await self._check_in_turn(name, password, caller, is_proven=standing.is_proven)
         except BusyError:
@@ -291,7 +282,6 @@ class Accounts:
             )
             if row is None or not is_right:
                 known = None if row is None else row.name
-                self._lately.clear()
                 await asyncio.to_thread(self._limits.count_wrong, caller, standing, user=known)
                 raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
             if new_hash is not None or not standing.is_fresh:
@@ -375,7 +365,7 @@ class Accounts:
             raise UnauthorizedError("Invalid credentials", error="Bad Request", user=account.name)
         password_hash = await self._passwords.hash(clean_new_password(new, name=account.name))
         await asyncio.to_thread(
-            self._change,
+            self._record.write,
             lambda connection: _set_password(
                 connection, account.name, password_hash, account.actor
             ),
@@ -395,7 +385,7 @@ class Accounts:
         name = clean_known_name(name)
         password = clean_new_password(password, name=name)
         password_hash = self._passwords.hash_now(password)
-        self._change(lambda connection: _set_password(connection, name, password_hash, by))
+        self._record.write(lambda connection: _set_password(connection, name, password_hash, by))
 
     def set_role(self, name: str, role: str, *, by: Actor = UNKNOWN) -> None:
         """Change the role of an enabled user, and end the user's tokens.
@@ -411,7 +401,7 @@ class Accounts:
         """
         check_role(role)
         name = clean_known_name(name)
-        self._change(lambda connection: _set_role(connection, name, role, by))
+        self._record.write(lambda connection: _set_role(connection, name, role, by))
 
     def disable(self, name: str, *, by: Actor = UNKNOWN) -> int:
         """Disable a user, end the user's tokens, revoke the user's keys; return how many.
@@ -426,7 +416,7 @@ class Accounts:
             If no admin would be left.
         """
         name = clean_known_name(name)
-        return self._change(lambda connection: _disable(connection, name, by))
+        return self._record.write(lambda connection: _disable(connection, name, by))
 
     def enable(self, name: str, *, by: Actor = UNKNOWN) -> None:
         """Enable a disabled user again, with the password and role of before, but without keys.
@@ -437,7 +427,7 @@ class Accounts:
             If the user does not exist or is not disabled.
         """
         name = clean_known_name(name)
-        self._change(lambda connection: _enable(connection, name, by))
+        self._record.write(lambda connection: _enable(connection, name, by))
 
     def change(
         self, name: str, *, role: str | None, is_disabled: bool | None, by: Actor = UNKNOWN
@@ -469,7 +459,7 @@ class Accounts:
                 _disable(connection, name, by)
             return users.find_user(connection, name) or row
 
-        return self._change(work)
+        return self._record.write(work)
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None
@@ -502,13 +492,6 @@ class Accounts:
     def _check_free(self, name: str) -> None:
         with self._record.read() as connection:
             users.check_free(connection, name)
-
-    def _change(self, work: Callable[[Connection], _Result]) -> _Result:
-        """Change users, whose logins are looked at anew from now on."""
-        try:
-            return self._record.write(work)
-        finally:
-            self._lately.clear()
 
     def _add(
         self,

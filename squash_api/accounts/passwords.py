@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import cached_property
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from passlib.context import CryptContext
 
@@ -20,18 +20,10 @@ from squash_api.accounts.limits import Lane
 REMEMBERED_S = 60.0
 """How long a right password is accepted without hashing it again."""
 
-LATELY_S = 0.1
-"""How long who gave a right password may give it again without a look at the record.
-
-Shorter than a command takes from changing a user to its end: who logs in after it gets a token that
-counts.
-"""
-
 _MAX_REMEMBERED = 1_024
 # Linux gives such a thread a tenth of the processor while another wants it.
 _NICE = 10
 _Result = TypeVar("_Result")
-_Account = TypeVar("_Account")
 
 
 class Hasher(Protocol):
@@ -206,46 +198,6 @@ class Passwords:
     def _digest(self, name: str, password: str, stored_hash: str) -> bytes:
         # No part can contain the NUL that separates them.
         text = f"{name}\0{password}\0{stored_hash}".encode()
-        return hmac.digest(self._key, text, hashlib.sha256)
-
-
-class RightLately(Generic[_Account]):
-    """Accounts whose right password came from an address a moment ago. For one loop.
-
-    A pipeline logs in for every job, hundreds of times in a second; a look at the record for each
-    takes as long as the job (`benchmarks/`, R3). Nothing is decided by it that could not have been
-    a moment ago: a token is void as soon as the record has another epoch for its user. Only who
-    need not wait is kept, and `clear` forgets all: after a wrong password, so that nobody can try
-    any number of them meanwhile, and after a change of users.
-
-    What is kept is a keyed digest of what was sent, never the password.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.now_s = clock
-        self._key = secrets.token_bytes(32)
-        self._found: dict[bytes, tuple[_Account, float]] = {}
-
-    def find(self, name: str, password: str, address: str | None) -> _Account | None:
-        """Return the account that the same led to lately; None if it is to be looked up."""
-        found = self._found.get(self._digest(name, password, address)) if self._found else None
-        return found[0] if found is not None and self.now_s() < found[1] else None
-
-    def keep(
-        self, name: str, password: str, address: str | None, account: _Account, *, looked_s: float
-    ) -> None:
-        """Keep what this has led to; the record was looked at at `looked_s`, by `now_s`."""
-        if len(self._found) >= _MAX_REMEMBERED:
-            self._found.clear()
-        self._found[self._digest(name, password, address)] = account, looked_s + LATELY_S
-
-    def clear(self) -> None:
-        """Forget all. From any thread."""
-        self._found.clear()
-
-    def _digest(self, name: str, password: str, address: str | None) -> bytes:
-        # What is kept has no NUL in name or password, so two NULs separate the same three parts.
-        text = f"{name}\0{password}\0{address or ''}".encode(errors="surrogatepass")
         return hmac.digest(self._key, text, hashlib.sha256)
 
 

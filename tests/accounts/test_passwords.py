@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from squash_api.accounts import passwords as module
-from squash_api.accounts.passwords import LATELY_S, Argon2Hasher, Passwords, RightLately
+from squash_api.accounts.passwords import Argon2Hasher, Passwords
 from tests.support.hashing import Clock, PlainHasher
 
 
@@ -230,49 +230,3 @@ async def test_a_hasher_that_breaks_breaks_one_check_only(
 
 def test_hash_now_hashes_in_this_thread(passwords: Passwords) -> None:
     assert passwords.hash_now("desert") == "v1:desert"
-
-
-# Who came lately
-
-
-def test_who_gave_a_right_password_is_known_for_a_moment_after_the_look(clock: Clock) -> None:
-    lately: RightLately[int] = RightLately(clock)
-    lately.keep("mole", "desert", "10.0.0.1", 7, looked_s=clock.now - LATELY_S / 4)
-    clock.now += 0.74 * LATELY_S
-    assert lately.find("mole", "desert", "10.0.0.1") == 7
-    clock.now += 0.02 * LATELY_S
-    assert lately.find("mole", "desert", "10.0.0.1") is None
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        ("mole", "desert", "10.0.0.2"),
-        ("mole", "desert", None),
-        ("mole", "dessert", "10.0.0.1"),
-        ("vole", "desert", "10.0.0.1"),
-        ("mole\0desert", "", "10.0.0.1"),
-        ("mole", "desert\x0010.0.0.1", None),
-        ("mole", "\ud800", "10.0.0.1"),
-    ],
-)
-def test_only_the_same_name_password_and_address_are_known(
-    clock: Clock, sent: tuple[str, str, str | None]
-) -> None:
-    lately: RightLately[int] = RightLately(clock)
-    lately.keep("mole", "desert", "10.0.0.1", 7, looked_s=clock.now)
-    assert lately.find(*sent) is None
-
-
-def test_what_is_known_of_the_last_second_can_be_forgotten(clock: Clock) -> None:
-    lately: RightLately[int] = RightLately(clock)
-    lately.keep("mole", "desert", None, 7, looked_s=clock.now)
-    lately.clear()
-    assert lately.find("mole", "desert", None) is None
-
-
-def test_no_number_of_users_fills_the_memory(clock: Clock) -> None:
-    lately: RightLately[int] = RightLately(clock)
-    for number in range(3_000):
-        lately.keep("mole", "desert", str(number), number, looked_s=clock.now)
-    assert len(lately._found) <= 1_024
